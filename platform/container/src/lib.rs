@@ -1,0 +1,12 @@
+//! What a container is, and how to ask the agent for one.
+//!
+//! `wire` holds the messages between `berthd` and `berth-agent`, `client` sends them. The agent
+//! interprets ids, digests, enums and bounded numbers only; argument vectors, environment, input
+//! and tar streams travel as descriptors that it hands on unread. This crate knows nothing of
+//! namespaces, mounts or libcontainer: that is the agent's.
+
+pub mod client;
+pub mod wire;
+
+pub use client::{Agent, AgentError, Session};
+pub use wire::*;

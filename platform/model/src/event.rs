@@ -1,0 +1,26 @@
+//! One row per change, written in the change's own transaction.
+
+use serde::{Deserialize, Serialize};
+
+/// A change that happened. Stream, audit and extensions are cursors over these rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Position in the stream; gaps are possible, reuse is not.
+    pub seq: i64,
+    /// What happened: `app.created`, `release.created`, `deployment.changed`.
+    pub kind: String,
+    /// Version of the shape of `before` and `after`.
+    pub schema: u32,
+    /// Id of what changed.
+    pub subject: String,
+    /// Who did it: a principal's name, or `system`.
+    pub actor: String,
+    /// Where the call came from.
+    pub source_ip: Option<String>,
+    /// Unix milliseconds.
+    pub at_ms: i64,
+    /// State before, secrets masked.
+    pub before: serde_json::Value,
+    /// State after, secrets masked.
+    pub after: serde_json::Value,
+}

@@ -1,0 +1,1 @@
+//! Every change of an app is planned before it is made.
