@@ -88,7 +88,11 @@ impl Agent {
             )));
         }
         let socket = connect(&self.socket).map_err(unreachable)?;
-        let socket = AsyncFd::register(socket).map_err(unreachable)?;
+        #[expect(
+            deprecated,
+            reason = "sound for an OwnedFd, whose descriptor never changes; the successor is unsafe"
+        )]
+        let socket = AsyncFd::new(socket).map_err(unreachable)?;
         loop {
             let mut ready = socket.writable().await.map_err(unreachable)?;
             match ready.try_io(|fd| send(fd.get_ref(), &text, descriptors)) {
