@@ -1,1 +1,37 @@
-fn main() {}
+//! `berth-agent`: the only program of Berth that works as root.
+//!
+//! `serve --data DIR` listens for berthd's requests; `run --dir DIR` holds one container and is
+//! started by `serve` alone. What comes from outside is an id, a digest, an enum or a bounded
+//! number; everything else is a descriptor that is handed on unread.
+
+mod agent_log;
+mod cgroup;
+mod connection;
+mod context;
+mod disk;
+mod failure;
+mod instances;
+mod machine;
+mod network;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Where the host's own programs are looked up; the agent's environment is not trusted.
+pub(crate) const PROGRAM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    let verb = words.next();
+    let flag = words.next();
+    let folder = words.next().map(PathBuf::from);
+    let known = (verb.as_ref().and_then(|v| v.to_str()), flag.as_ref().and_then(|f| f.to_str()));
+    match (known, folder, words.next()) {
+        ((Some("serve"), Some("--data")), Some(_folder), None) => ExitCode::SUCCESS,
+        ((Some("run"), Some("--dir")), Some(_folder), None) => ExitCode::SUCCESS,
+        _ => {
+            eprintln!("usage: berth-agent serve --data DIR | berth-agent run --dir DIR");
+            ExitCode::from(2)
+        }
+    }
+}

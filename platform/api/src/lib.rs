@@ -1,1 +1,94 @@
+//! What travels between the platform and its clients: the types of the HTTP API `/v1`.
+//!
+//! Shared by server, CLI and tests, so that the three cannot disagree. Plain data: no behaviour
+//! but conversions. Times are RFC 3339 in UTC, names are the stable keys in paths, lists come in
+//! pages with an opaque `page_token`.
 
+pub mod access;
+pub mod app;
+pub mod build;
+pub mod config;
+pub mod problem;
+pub mod process;
+pub mod release;
+pub mod session;
+pub mod stack;
+pub mod time;
+
+pub use access::*;
+pub use app::*;
+pub use build::*;
+pub use config::*;
+pub use problem::*;
+pub use process::*;
+pub use release::*;
+pub use session::*;
+pub use stack::*;
+pub use time::Timestamp;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Entries of a page where the request does not say.
+pub const PAGE_DEFAULT: u32 = 50;
+/// Most entries of a page.
+pub const PAGE_MAX: u32 = 200;
+
+/// One page of a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Page<T> {
+    /// The entries.
+    pub items: Vec<T>,
+    /// Gives the next page as `?page_token=`; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_page_token: Option<String>,
+}
+
+/// What the platform is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Info {
+    /// Version of the server.
+    pub version: String,
+    /// Domain below which apps get their default host name.
+    pub domain: String,
+    /// Port of the router.
+    pub http_port: u16,
+    /// Address of git over SSH.
+    pub ssh: String,
+}
+
+/// Whether a part of the platform is well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Check {
+    /// What was looked at: `agent`, `router`, `disk`.
+    pub name: String,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// What was found, and what to do where it is not well.
+    pub detail: String,
+}
+
+/// One change that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct EventView {
+    /// Position in the stream.
+    pub seq: i64,
+    /// What happened: `app.created`.
+    pub kind: String,
+    /// Version of the shape of `before` and `after`.
+    pub schema: u32,
+    /// Id of what changed.
+    pub subject: String,
+    /// Who did it.
+    pub actor: String,
+    /// Where the call came from.
+    pub source_ip: Option<String>,
+    /// When.
+    pub at: Timestamp,
+    /// State before, secrets masked.
+    #[schema(value_type = Object)]
+    pub before: serde_json::Value,
+    /// State after, secrets masked.
+    #[schema(value_type = Object)]
+    pub after: serde_json::Value,
+}

@@ -6,6 +6,7 @@
 //! namespaces, mounts or libcontainer: that is the agent's.
 
 pub mod client;
+pub mod logfile;
 pub mod wire;
 
 pub use client::{Agent, AgentError, Session};

@@ -1,1 +1,22 @@
+//! The only crate that knows wasmtime: it loads components and runs them inside limits.
+//!
+//! Takes components (buildpacks, apps) and what they may use; gives their results, or an error
+//! that says which limit or rule ended them. Guests have no files, no sockets and no host
+//! environment; every call is bounded in memory, processor time, wall time, host calls and output.
+//! `aot` compiles and authenticates, `buildpack` and `app` host one world each, `worker` is the
+//! process that apps run in.
 
+pub mod aot;
+pub mod app;
+pub mod buildpack;
+pub mod engine;
+pub mod inspect;
+mod lines;
+pub mod limits;
+
+pub use aot::{AotCache, AotError, Code, CompileError, LoadError, MacKey, compile};
+pub use app::{AppConfig, AppError, AppHost, AppHostOptions, AppStats, Env, LogSink};
+pub use berth_container::Engine as EngineKind;
+pub use engine::{EngineError, Pool};
+pub use inspect::{AppRefusal, BuildpackRefusal, check_app, check_buildpack};
+pub use limits::{Fault, GuestError, Limits, MemoryBudget};

@@ -37,6 +37,9 @@ pub struct AppSettings {
     pub scale: BTreeMap<ProcessName, u16>,
     /// Stopped by its owner: no instances, the router answers 503 `stopped`.
     pub stopped: bool,
+    /// Rises with each `ps restart`: instances created under a lower value are replaced by new
+    /// ones of the same release, the new ones first.
+    pub restarts: u64,
     /// Limits of each instance, per process.
     pub limits: BTreeMap<ProcessName, Limits>,
 }

@@ -28,6 +28,8 @@ pub use id::*;
 pub use manifest::{Manifest, Process, Runtime};
 pub use name::{AppName, Domain, NameError, ProcessName, TeamName};
 pub use principal::{Caller, Role};
-pub use release::{Deployment, DeploymentState, InstanceState, Release};
+pub use release::{
+    Deployment, DeploymentState, InstanceRecord, InstanceRole, InstanceState, Release,
+};
 pub use route::{Route, RouteTable, Target, TargetAddress};
 pub use source::Source;

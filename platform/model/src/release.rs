@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppId, DeploymentId, Digest, Manifest, PrincipalId, ReleaseId};
+use crate::{
+    AppId, DeploymentId, Digest, InstanceId, Manifest, PrincipalId, ProcessName, ReleaseId,
+    TargetAddress,
+};
 
 /// What runs, fixed: image, manifest and configuration. Immutable once its row is written, which
 /// is the point of no return of a push. It has no state: deployments have.
@@ -41,10 +44,19 @@ pub struct Deployment {
     pub release: ReleaseId,
     /// Where it stands.
     pub state: DeploymentState,
+    /// An automatic rollback; it is never rolled back itself.
+    #[serde(default)]
+    pub rollback: bool,
+    /// The release that served when this one was switched to; set by the switch.
+    #[serde(default)]
+    pub previous: Option<ReleaseId>,
     /// Why it failed, for people.
     pub error: Option<String>,
     /// Unix milliseconds.
     pub created_at_ms: i64,
+    /// When it came to its state, Unix milliseconds.
+    #[serde(default)]
+    pub changed_at_ms: i64,
     /// Unix milliseconds; set with the terminal state.
     pub finished_at_ms: Option<i64>,
 }
@@ -146,6 +158,113 @@ pub enum InstanceState {
     Stopped,
     /// It ended by itself, or never came to run.
     Failed,
+}
+
+impl InstanceState {
+    /// Every state, in order.
+    pub const ALL: [Self; 8] = [
+        Self::Planned,
+        Self::Fetching,
+        Self::Created,
+        Self::Running,
+        Self::Ready,
+        Self::Draining,
+        Self::Stopped,
+        Self::Failed,
+    ];
+
+    /// Whether the state is final: nothing of the instance is left but its logs.
+    pub fn is_terminal(self) -> bool {
+        self >= Self::Stopped
+    }
+
+    /// The text form used in the database and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Fetching => "fetching",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What an instance is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstanceRole {
+    /// One of a process's instances; kept running.
+    Instance,
+    /// The release phase of a release; runs at most once.
+    Release,
+    /// A one-off command that ends with its client.
+    Run,
+    /// A one-off command that goes on without its client.
+    Detached,
+}
+
+impl InstanceRole {
+    /// The text form used in the database and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Instance => "instance",
+            Self::Release => "release",
+            Self::Run => "run",
+            Self::Detached => "detached",
+        }
+    }
+}
+
+/// An instance as it is stored. The row is written before anything is started under its id, so
+/// that what a crash left behind is always found again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceRecord {
+    /// Its id; never used again.
+    pub id: InstanceId,
+    /// The app.
+    pub app: AppId,
+    /// What it runs.
+    pub release: ReleaseId,
+    /// The deployment that created it; its failures count against that deployment.
+    pub deployment: Option<DeploymentId>,
+    /// The process type; `release` for a release phase, `run` for a one-off command.
+    pub process: ProcessName,
+    /// 1, 2, 3… within the process: `web.1`.
+    pub slot: u16,
+    /// What it is for.
+    pub role: InstanceRole,
+    /// `AppSettings::restarts` when it was created; a lower value than the app's is replaced.
+    pub restarts: u64,
+    /// Where it stands; it only goes forward.
+    pub state: InstanceState,
+    /// Where it listens, from its start until the address may be given out again.
+    pub address: Option<TargetAddress>,
+    /// The attempt of its process that passed the check and still runs; only such an instance
+    /// gets requests.
+    pub answering: Option<u32>,
+    /// Exit code of its last attempt, with the terminal state.
+    pub exit_code: Option<i32>,
+    /// Why it failed, for people.
+    pub error: Option<String>,
+    /// Unix milliseconds.
+    pub created_at_ms: i64,
+    /// Unix milliseconds; when it first passed its check.
+    pub ready_at_ms: Option<i64>,
+    /// Unix milliseconds; when it got no new requests any more.
+    pub draining_at_ms: Option<i64>,
+    /// Unix milliseconds; set with the terminal state.
+    pub stopped_at_ms: Option<i64>,
+}
+
+impl InstanceRecord {
+    /// Its name for people: `web.1`.
+    pub fn label(&self) -> String {
+        format!("{}.{}", self.process, self.slot)
+    }
 }
 
 #[cfg(test)]

@@ -1,1 +1,57 @@
-fn main() {}
+//! `cargo xtask`: sets a machine up, builds, checks, tests and runs Berth from its source.
+//!
+//! It installs what is missing, so that a clean machine needs nothing but cargo, a C compiler and
+//! root or sudo. Only apt, `berthd` and the tests that make containers run through sudo.
+
+mod build;
+mod check;
+mod setup;
+mod shell;
+mod test;
+mod up;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+Usage: cargo xtask COMMAND
+
+  up       install what is missing, build, start a platform in /var/lib/berth-dev,
+           deploy the sample apps by git push and stay in the foreground (Ctrl-C stops it)
+  test     install what the tests need and run all of them
+  check    formatting, lints and the rules of the workspace (part of test)
+  build    build the programs and the buildpacks, nothing else
+
+Environment: CARGO_TARGET_DIR says where build results go.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments.as_slice() {
+        ["up"] => up::run(),
+        ["test", filter @ ..] => test::run(filter),
+        ["check"] => check::run(),
+        ["build"] => build::all().map(|_| ()),
+        ["--help" | "-h" | "help"] => {
+            print(USAGE);
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            shell::say(USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            shell::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(text: &str) {
+    use std::io::Write;
+    // A closed pipe is not an error of ours.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

@@ -1,0 +1,327 @@
+//! Where leaves lie, and what is done with them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::LeafLimits;
+use crate::failure::{Because, Failure};
+
+const ROOT: &str = "/sys/fs/cgroup";
+/// The controllers that leaves are made in on v1; a machine without one of the first three is
+/// refused.
+const V1_CONTROLLERS: [&str; 5] = ["memory", "cpu", "pids", "cpuacct", "freezer"];
+const V1_NEEDED: usize = 3;
+/// How long the kernel may take to empty a leaf whose processes are killed.
+const EMPTY_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// The folder of one data folder's leaves.
+#[derive(Debug, Clone)]
+pub(crate) struct Hierarchy {
+    version: Version,
+    /// From the root of a tree to the folder that holds the leaves, such as `berth/<data-id>`.
+    base: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+enum Version {
+    V1,
+    V2,
+}
+
+/// One leaf. Nothing is there before `create`.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Leaf {
+    version: Version,
+    path: PathBuf,
+}
+
+impl Hierarchy {
+    /// Finds out which version this machine has and makes the folder of the data folder's leaves.
+    pub(crate) fn open(data_id: &str) -> Result<Self, Failure> {
+        let unified = Path::new(ROOT).join("cgroup.controllers").exists();
+        if unified {
+            let base = delegated_base()?.join("berth").join(data_id);
+            enable_controllers(&base)?;
+            return Ok(Self { version: Version::V2, base });
+        }
+        for controller in &V1_CONTROLLERS[..V1_NEEDED] {
+            if !Path::new(ROOT).join(controller).join("cgroup.procs").exists() {
+                return Err(Failure::machine(format!(
+                    "the kernel's {controller} controller is not mounted at {ROOT}/{controller}: \
+                     mount it, or boot with cgroup v2"
+                )));
+            }
+        }
+        Ok(Self { version: Version::V1, base: Path::new("berth").join(data_id) })
+    }
+
+    /// The leaf of this name: letters, digits, `-` and `_` only, chosen by the agent.
+    pub(crate) fn leaf(&self, name: &str) -> Leaf {
+        Leaf { version: self.version, path: self.base.join(name) }
+    }
+
+    /// Names of all leaves that are there.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let tree = match self.version {
+            Version::V1 => Path::new(ROOT).join("memory").join(&self.base),
+            Version::V2 => Path::new(ROOT).join(&self.base),
+        };
+        let entries = fs::read_dir(tree).into_iter().flatten().flatten();
+        entries
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect()
+    }
+
+    /// Removes the emptied folder itself.
+    pub(crate) fn remove(&self) -> Result<(), Failure> {
+        remove_everywhere(self.version, &self.base)
+    }
+}
+
+impl Leaf {
+    /// Makes the leaf with its limits; a leaf that is there gets them anew.
+    pub(crate) fn create(&self, limits: LeafLimits) -> Result<(), Failure> {
+        self.create_unlimited()?;
+        match self.version {
+            Version::V1 => {
+                for (controller, file, value) in limits.v1() {
+                    self.write(&self.v1(controller).join(file), &value, file.contains("memsw"))?;
+                }
+            }
+            Version::V2 => {
+                for (file, value) in limits.v2() {
+                    self.write(&self.v2().join(file), &value, file.contains("swap"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the leaf without limits, for the platform's own processes.
+    pub(crate) fn create_unlimited(&self) -> Result<(), Failure> {
+        for folder in self.folders() {
+            fs::create_dir_all(&folder).because(|| format!("making {}", folder.display()))?;
+        }
+        Ok(())
+    }
+
+    /// `optional`: a kernel without swap accounting has no such file.
+    fn write(&self, path: &Path, value: &str, optional: bool) -> Result<(), Failure> {
+        if optional && !path.exists() {
+            return Ok(());
+        }
+        fs::write(path, value).because(|| format!("writing {value} to {}", path.display()))
+    }
+
+    /// Moves a process into the leaf.
+    pub(crate) fn add(&self, pid: u32) -> Result<(), Failure> {
+        for mut file in self.entrances()? {
+            file.write_all(pid.to_string().as_bytes())
+                .because(|| format!("moving process {pid} into {}", self.path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The files that a process writes `0` to in order to move itself into the leaf, for use
+    /// between fork and exec.
+    pub(crate) fn entrances(&self) -> Result<Vec<File>, Failure> {
+        self.folders()
+            .into_iter()
+            .map(|folder| {
+                let path = folder.join("cgroup.procs");
+                OpenOptions::new()
+                    .write(true)
+                    .open(&path)
+                    .because(|| format!("opening {}", path.display()))
+            })
+            .collect()
+    }
+
+    /// The path from the root of each tree, as an OCI specification names it.
+    pub(crate) fn oci_path(&self) -> PathBuf {
+        Path::new("/").join(&self.path)
+    }
+
+    /// Processes in the leaf, as this process's pid namespace names them.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        let path = self.main().join("cgroup.procs");
+        let text = fs::read_to_string(path).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// Kills every process in the leaf and waits until none is left. A process that forks while
+    /// it is killed is stopped by a limit of no processes.
+    pub(crate) fn kill(&self) -> Result<(), Failure> {
+        let main = self.main();
+        if !main.exists() {
+            return Ok(());
+        }
+        let _ = fs::write(self.file("pids", "pids.max"), "0");
+        let _ = fs::write(main.join("cgroup.kill"), "1");
+        let deadline = Instant::now() + EMPTY_WAIT_MAX;
+        let mut pause = Duration::from_micros(200);
+        loop {
+            let processes = self.processes();
+            if processes.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(Failure::machine(format!(
+                    "{} processes in {} do not end",
+                    processes.len(),
+                    self.path.display()
+                )));
+            }
+            for pid in processes {
+                self.kill_member(pid);
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    /// The pid may have been given to another process since it was read; the pidfd is compared
+    /// with the leaf again before it is used.
+    fn kill_member(&self, pid: u32) {
+        let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
+        let Ok(process) = pidfd_open(number, PidfdFlags::empty()) else { return };
+        if self.processes().contains(&pid) {
+            let _ = pidfd_send_signal(&process, Signal::KILL);
+        }
+    }
+
+    /// Removes the emptied leaf; one that is not there is fine.
+    pub(crate) fn remove(&self) -> Result<(), Failure> {
+        remove_everywhere(self.version, &self.path)
+    }
+
+    /// Memory in use, bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.number("memory", "memory.usage_in_bytes", "memory.current")
+    }
+
+    /// Most memory ever used, bytes; 0 where the kernel does not tell.
+    pub(crate) fn memory_peak_bytes(&self) -> u64 {
+        self.number("memory", "memory.max_usage_in_bytes", "memory.peak")
+    }
+
+    /// Processor time used, microseconds.
+    pub(crate) fn cpu_us(&self) -> u64 {
+        match self.version {
+            Version::V1 => self.number("cpuacct", "cpuacct.usage", "") / 1000,
+            Version::V2 => self.field("cpu.stat", "usage_usec"),
+        }
+    }
+
+    /// How many processes the kernel ended for the leaf's memory.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        match self.version {
+            Version::V1 => self.field("memory.oom_control", "oom_kill"),
+            Version::V2 => self.field("memory.events", "oom_kill"),
+        }
+    }
+
+    fn number(&self, controller: &str, v1: &str, v2: &str) -> u64 {
+        let file = if self.version == Version::V1 { v1 } else { v2 };
+        let text = fs::read_to_string(self.file(controller, file)).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    }
+
+    fn field(&self, file: &str, name: &str) -> u64 {
+        let text = fs::read_to_string(self.file("memory", file)).unwrap_or_default();
+        let mut pairs = text.lines().filter_map(|line| line.split_once(' '));
+        pairs.find(|(key, _)| *key == name).and_then(|(_, n)| n.trim().parse().ok()).unwrap_or(0)
+    }
+
+    fn file(&self, controller: &str, file: &str) -> PathBuf {
+        match self.version {
+            Version::V1 => self.v1(controller).join(file),
+            Version::V2 => self.v2().join(file),
+        }
+    }
+
+    fn v1(&self, controller: &str) -> PathBuf {
+        Path::new(ROOT).join(controller).join(&self.path)
+    }
+
+    fn v2(&self) -> PathBuf {
+        Path::new(ROOT).join(&self.path)
+    }
+
+    /// The folder whose list of processes counts.
+    fn main(&self) -> PathBuf {
+        if self.version == Version::V1 { self.v1("memory") } else { self.v2() }
+    }
+
+    fn folders(&self) -> Vec<PathBuf> {
+        match self.version {
+            Version::V1 => V1_CONTROLLERS
+                .iter()
+                .filter(|name| Path::new(ROOT).join(name).join("cgroup.procs").exists())
+                .map(|name| self.v1(name))
+                .collect(),
+            Version::V2 => vec![self.v2()],
+        }
+    }
+}
+
+/// Removes `path` in every tree; the container runtime makes it in trees that we do not use.
+fn remove_everywhere(version: Version, path: &Path) -> Result<(), Failure> {
+    let trees: Vec<PathBuf> = match version {
+        Version::V2 => vec![PathBuf::from(ROOT)],
+        Version::V1 => fs::read_dir(ROOT)
+            .because(|| format!("listing {ROOT}"))?
+            .flatten()
+            .map(|entry| entry.path())
+            .collect(),
+    };
+    for folder in trees.iter().map(|tree| tree.join(path)) {
+        remove_folder(&folder)?;
+    }
+    Ok(())
+}
+
+/// A leaf whose last process was just reaped may be busy for a moment.
+fn remove_folder(folder: &Path) -> Result<(), Failure> {
+    let deadline = Instant::now() + EMPTY_WAIT_MAX;
+    loop {
+        match fs::remove_dir(folder) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(error) => {
+                return Err(Failure::machine(format!("removing {}: {error}", folder.display())));
+            }
+        }
+    }
+}
+
+/// On v2 under a delegating service manager berthd moved itself to `…/control`; everything else
+/// goes beside it. Elsewhere the folder lies at the root, as other container engines do it.
+fn delegated_base() -> Result<PathBuf, Failure> {
+    let own = fs::read_to_string("/proc/self/cgroup").because(|| "reading /proc/self/cgroup")?;
+    let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    Ok(path.strip_suffix("/control").unwrap_or("/").trim_start_matches('/').into())
+}
+
+/// Hands the controllers down from the root to `base`, level by level, as v2 wants it.
+fn enable_controllers(base: &Path) -> Result<(), Failure> {
+    let full = Path::new(ROOT).join(base);
+    fs::create_dir_all(&full).because(|| format!("making {}", full.display()))?;
+    let mut level = PathBuf::from(ROOT);
+    for part in std::iter::once(Path::new("")).chain(base.iter().map(Path::new)) {
+        level.push(part);
+        let file = level.join("cgroup.subtree_control");
+        fs::write(&file, "+memory +cpu +pids").because(|| {
+            format!("enabling the memory, cpu and pids controllers in {}", file.display())
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! The network of a data folder's instances.
+//!
+//! All of it lies in one network namespace, pinned in the run folder: a routed /32 interface per
+//! instance, no bridges. The host gets one uplink, one route, one nft table, and a pair of FORWARD
+//! rules beside Docker's; all are put back every few seconds, because others remove them.
+//! Whatever is not named here is dropped: an instance reaches the outside by the default route
+//! and the router's ports, never the host, another app, a container of others or the metadata
+//! address.
+
+mod addresses;
+mod forward;
+mod link;
+mod namespace;
+mod rules;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Mutex;
+
+use berth_container::Network;
+
+use crate::failure::{Because, Failure};
+use crate::machine::Share;
+
+pub(crate) use addresses::Addresses;
+pub(crate) use link::{Plug, bring_up_loopback, plug, unplug};
+pub(crate) use namespace::inside;
+
+/// What the agent keeps of its network.
+#[derive(Debug)]
+pub(crate) struct Net {
+    share: Share,
+    data_id: String,
+    namespace: OwnedFd,
+    /// Ports of the router, which instances may reach on the host.
+    router_ports: Mutex<BTreeSet<u16>>,
+}
+
+/// Host's end of the uplink: where requests to instances come from.
+pub(crate) fn gateway(base: Ipv4Addr) -> Ipv4Addr {
+    offset(base, 1)
+}
+
+/// The namespace's end of the uplink: the next hop of every instance.
+pub(crate) fn hop(base: Ipv4Addr) -> Ipv4Addr {
+    offset(base, 2)
+}
+
+fn offset(base: Ipv4Addr, by: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(base) + by)
+}
+
+/// The pin of the namespace in the run folder.
+fn pin(run: &Path) -> std::path::PathBuf {
+    run.join("net")
+}
+
+impl Net {
+    /// Finds or makes the namespace, the uplink and the rules.
+    pub(crate) fn open(run: &Path, data_id: &str, share: Share) -> Result<Self, Failure> {
+        let pin = pin(run);
+        let namespace = namespace::open_or_make(&pin)?;
+        let net = Self {
+            share,
+            data_id: data_id.to_owned(),
+            namespace,
+            router_ports: Mutex::new(BTreeSet::new()),
+        };
+        net.make_uplink(&pin)?;
+        inside(&net.namespace, namespace::settings)??;
+        rules::replace_inside(&net.namespace, share)?;
+        net.reconcile()?;
+        Ok(net)
+    }
+
+    /// What berthd and the router must know.
+    pub(crate) fn facts(&self) -> Network {
+        let base = self.share.network();
+        Network { base, gateway: gateway(base) }
+    }
+
+    /// The namespace of all instances.
+    pub(crate) fn namespace(&self) -> &OwnedFd {
+        &self.namespace
+    }
+
+    /// The uplink, unless it is there.
+    fn make_uplink(&self, pin: &Path) -> Result<(), Failure> {
+        let name = self.share.interface();
+        if Path::new("/sys/class/net").join(&name).exists() {
+            return Ok(());
+        }
+        let base = self.share.network();
+        let (host, hop, pin) = (gateway(base), hop(base), pin.display());
+        run_lines(
+            "ip",
+            &["-batch", "-"],
+            &format!(
+                "link add {name} type veth peer name {UPLINK} netns {pin}\n\
+                 addr add {host} peer {hop} dev {name}\n\
+                 link set {name} up\n\
+                 route add {base}/16 via {hop} dev {name} src {host}\n"
+            ),
+        )?;
+        // A route back for what is no instance, or packets would go round between both ends.
+        let lines = format!(
+            "link set lo up\n\
+             addr add {hop} peer {host} dev {UPLINK}\n\
+             link set {UPLINK} up\n\
+             route add default via {host} dev {UPLINK}\n\
+             route add unreachable {base}/16\n"
+        );
+        inside(&self.namespace, move || run_lines("ip", &["-batch", "-"], &lines))?
+    }
+
+    /// Puts back what others removed from the host: the table, the FORWARD pair, forwarding.
+    pub(crate) fn reconcile(&self) -> Result<(), Failure> {
+        let outside = forward::default_interface();
+        let ports = self.router_ports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        rules::ensure_on_host(self.share, &self.data_id, outside.as_deref(), &ports)?;
+        drop(ports);
+        if let Some(outside) = outside {
+            let uplink = self.share.interface();
+            forward::allow(&uplink, &outside)?;
+            forward::ensure_pair(&uplink, &outside, &self.data_id)?;
+        }
+        Ok(())
+    }
+
+    /// Lets instances reach these ports of the host: the router's.
+    pub(crate) fn open_router_ports(&self, ports: &[u16]) -> Result<(), Failure> {
+        let mut known =
+            self.router_ports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        known.extend(ports);
+        drop(known);
+        self.reconcile()
+    }
+
+    /// Says which instances may talk to each other: those of the same app.
+    pub(crate) fn replace_talks(&self, groups: &[Vec<Ipv4Addr>]) -> Result<(), Failure> {
+        rules::replace_talks(&self.namespace, groups)
+    }
+
+    /// Removes all of it from the host; with the pin and the instances gone, the namespace goes.
+    pub(crate) fn remove(&self, run: &Path) -> Result<(), Failure> {
+        let uplink = self.share.interface();
+        forward::remove_pair(&uplink, &self.data_id)?;
+        rules::remove_from_host(&self.data_id)?;
+        if Path::new("/sys/class/net").join(&uplink).exists() {
+            run_lines("ip", &["-batch", "-"], &format!("link del {uplink}\n"))?;
+        }
+        namespace::unpin(&pin(run))
+    }
+}
+
+/// The uplink's name inside.
+const UPLINK: &str = "uplink";
+
+/// Name servers for instances: the host's, unless they are its own loopback; then those that the
+/// local stub asks.
+pub(crate) fn name_servers() -> Vec<IpAddr> {
+    ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"]
+        .iter()
+        .map(|path| parse_servers(&std::fs::read_to_string(path).unwrap_or_default()))
+        .find(|servers| !servers.is_empty())
+        .unwrap_or_default()
+}
+
+/// At most three, as resolvers read no more; IPv6 ones cannot be reached from instances.
+fn parse_servers(text: &str) -> Vec<IpAddr> {
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver"))
+        .filter_map(|rest| rest.trim().parse::<IpAddr>().ok())
+        .filter(|address| address.is_ipv4() && !address.is_loopback())
+        .take(3)
+        .collect()
+}
+
+/// Runs one of the host's network programs with lines that hold nothing but our own names and
+/// numbers.
+fn run_lines(program: &str, arguments: &[&str], lines: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .env("PATH", crate::PROGRAM_PATH)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .because(|| format!("starting {program}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(lines.as_bytes()).because(|| format!("writing to {program}"))?;
+    }
+    let output = child.wait_with_output().because(|| format!("waiting for {program}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Failure::machine(format!("{program} refused: {}", said.trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loopback_resolver_is_not_handed_to_instances() {
+        let text = "# stub\nnameserver 127.0.0.53\nnameserver 192.0.2.7\nnameserver fd00::1\n";
+        assert_eq!(parse_servers(text), [IpAddr::from([192, 0, 2, 7])]);
+    }
+}

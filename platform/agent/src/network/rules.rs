@@ -1,0 +1,174 @@
+//! nft tables: one on the host, one in the namespace. Everything in them is our own names and
+//! numbers.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+
+use super::{UPLINK, gateway, inside, name_servers, run_lines};
+use crate::failure::{Because, Failure};
+use crate::machine::Share;
+
+/// Interfaces of instances begin with this; see `link`.
+const INSTANCES: &str = "i*";
+
+fn table(data_id: &str) -> String {
+    format!("berth_{data_id}")
+}
+
+/// Makes the host's table unless it is there as it should be.
+pub(super) fn ensure_on_host(
+    share: Share,
+    data_id: &str,
+    outside: Option<&str>,
+    router_ports: &BTreeSet<u16>,
+) -> Result<(), Failure> {
+    let wanted = host_table(share, data_id, outside, router_ports);
+    let mark = mark(&wanted);
+    if listed(data_id).is_some_and(|text| text.contains(&mark)) {
+        return Ok(());
+    }
+    let name = table(data_id);
+    // Named first, so that deleting it cannot fail; all three are one transaction.
+    let lines = format!(
+        "table inet {name}\ndelete table inet {name}\n{}",
+        wanted.replacen("policy accept;", &format!("policy accept; {mark};"), 1)
+    );
+    run_lines("nft", &["-f", "-"], &lines)
+}
+
+/// A comment that tells this text from any other: what is there is compared by it alone.
+fn mark(text: &str) -> String {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    format!("comment \"berth {:016x}\"", hasher.finish())
+}
+
+fn listed(data_id: &str) -> Option<String> {
+    let output = Command::new("nft")
+        .args(["list", "table", "inet", &table(data_id)])
+        .env_clear()
+        .env("PATH", crate::PROGRAM_PATH)
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn host_table(
+    share: Share,
+    data_id: &str,
+    outside: Option<&str>,
+    router_ports: &BTreeSet<u16>,
+) -> String {
+    let (name, uplink, base) = (table(data_id), share.interface(), share.network());
+    let host = gateway(base);
+    let mut text = String::new();
+    let mut line = |words: String| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{words}");
+    };
+    line(format!("table inet {name} {{"));
+    line("  chain input { type filter hook input priority filter; policy accept;".into());
+    line(format!("    iifname != \"{uplink}\" accept"));
+    line("    ct state established,related accept".into());
+    if !router_ports.is_empty() {
+        let ports: Vec<String> = router_ports.iter().map(u16::to_string).collect();
+        line(format!("    tcp dport {{ {} }} accept", ports.join(", ")));
+    }
+    line("    drop".into());
+    line("  }".into());
+    line("  chain forward { type filter hook forward priority filter; policy accept;".into());
+    line(format!("    oifname \"{uplink}\" ct state established,related accept"));
+    line(format!("    oifname \"{uplink}\" drop"));
+    line(format!("    iifname != \"{uplink}\" accept"));
+    // What the host would translate to one of its containers is none of an instance's business.
+    line("    ct status dnat drop".into());
+    match outside {
+        Some(outside) => line(format!("    oifname != \"{outside}\" drop")),
+        None => line("    drop".into()),
+    }
+    line("  }".into());
+    line("  chain postrouting { type nat hook postrouting priority srcnat; policy accept;".into());
+    line(format!("    ip saddr {base}/16 ip saddr != {host} oifname != \"{uplink}\" masquerade"));
+    line("  }".into());
+    line("}".into());
+    text
+}
+
+/// Removes the host's table; one that is not there is fine.
+pub(super) fn remove_from_host(data_id: &str) -> Result<(), Failure> {
+    let name = table(data_id);
+    run_lines("nft", &["-f", "-"], &format!("table inet {name}\ndelete table inet {name}\n"))
+}
+
+/// Makes the namespace's table anew. Who may talk to whom is put in by `replace_talks`.
+pub(super) fn replace_inside(namespace: &OwnedFd, share: Share) -> Result<(), Failure> {
+    let base = share.network();
+    let host = gateway(base);
+    let mut servers = String::new();
+    for server in name_servers().into_iter().filter_map(|ip| match ip {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    }) {
+        let _ = writeln!(
+            servers,
+            "    iifname \"{INSTANCES}\" oifname \"{UPLINK}\" ip daddr {server} meta l4proto {{ tcp, udp }} th dport 53 accept"
+        );
+    }
+    let lines = format!(
+        "table inet berth\n\
+         delete table inet berth\n\
+         table inet berth {{\n\
+         \x20 set talks {{ type ipv4_addr . ipv4_addr; }}\n\
+         \x20 chain input {{ type filter hook input priority filter; policy drop;\n\
+         \x20   ct state established,related accept\n\
+         \x20   iifname \"lo\" accept\n\
+         \x20 }}\n\
+         \x20 chain forward {{ type filter hook forward priority filter; policy drop;\n\
+         \x20   ct state established,related accept\n\
+         \x20   iifname \"{UPLINK}\" ip saddr {host} oifname \"{INSTANCES}\" accept\n\
+         \x20   iifname \"{INSTANCES}\" oifname \"{INSTANCES}\" ip saddr . ip daddr @talks accept\n\
+         {servers}\
+         \x20   iifname \"{INSTANCES}\" oifname \"{UPLINK}\" ip daddr {host} accept\n\
+         \x20   ip daddr {{ {base}/16, 169.254.0.0/16, 127.0.0.0/8, 0.0.0.0/8, 224.0.0.0/3 }} drop\n\
+         \x20   iifname \"{INSTANCES}\" oifname \"{UPLINK}\" ip saddr {base}/16 accept\n\
+         \x20 }}\n\
+         }}\n"
+    );
+    inside(namespace, move || run_lines("nft", &["-f", "-"], &lines))?
+}
+
+/// Every ordered pair within each group, and no other.
+pub(super) fn replace_talks(
+    namespace: &OwnedFd,
+    groups: &[Vec<Ipv4Addr>],
+) -> Result<(), Failure> {
+    let mut lines = String::from("flush set inet berth talks\n");
+    for group in groups.iter().filter(|group| group.len() > 1) {
+        let pairs: Vec<String> = group
+            .iter()
+            .flat_map(|a| group.iter().filter(move |b| a != *b).map(move |b| format!("{a} . {b}")))
+            .collect();
+        let _ = writeln!(lines, "add element inet berth talks {{ {} }}", pairs.join(", "));
+    }
+    inside(namespace, move || run_lines("nft", &["-f", "-"], &lines))?
+        .because(|| "saying which instances may talk")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_table_opens_the_routers_ports_only() {
+        let text = host_table(Share { index: 3 }, "0123", Some("eth0"), &BTreeSet::from([8080]));
+        assert!(text.contains("tcp dport { 8080 } accept\n    drop"), "{text}");
+        assert!(text.contains("oifname != \"eth0\" drop"), "{text}");
+        let none = host_table(Share { index: 3 }, "0123", None, &BTreeSet::new());
+        assert!(!none.contains("dport"), "{none}");
+    }
+}

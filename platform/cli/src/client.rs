@@ -1,0 +1,171 @@
+//! Speaks HTTP to `berthd`; the only way the CLI reaches anything.
+
+use berth_api::Problem;
+use futures_util::StreamExt;
+use reqwest::{Method, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::failure::Failure;
+
+/// Most bytes of one line of an event stream.
+const LINE_BYTES_MAX: usize = 1024 * 1024;
+
+/// The platform's API.
+pub(crate) struct Client {
+    server: String,
+    token: String,
+    http: reqwest::Client,
+}
+
+impl Client {
+    pub(crate) fn new(server: &str, token: &str) -> Result<Self, Failure> {
+        let server = server.trim_end_matches('/').to_owned();
+        if !server.starts_with("http://") {
+            return Err(Failure::usage(format!("the server '{server}' is not of the form http://HOST:PORT")));
+        }
+        let http = reqwest::Client::builder()
+            // Loopback only: a proxy of the environment is never meant.
+            .no_proxy()
+            .user_agent(concat!("berth/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| Failure::failed(error.to_string()))?;
+        Ok(Self { server, token: token.to_owned(), http })
+    }
+
+    /// The server's base URL.
+    pub(crate) fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The bearer token.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<serde_json::Value>,
+    ) -> Result<Response, Failure> {
+        let mut request = self
+            .http
+            .request(method.clone(), format!("{}{path}", self.server))
+            .bearer_auth(&self.token);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status();
+        let text = answer.text().await.unwrap_or_default();
+        Err(match serde_json::from_str::<Problem>(&text) {
+            Ok(problem) => Failure::problem(&problem),
+            Err(_) => Failure::failed(format!(
+                "{} answered {status} to {method} {path}: {}",
+                self.server,
+                text.chars().take(200).collect::<String>()
+            )),
+        })
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        Failure::unreachable(format!("cannot reach {}: {}", self.server, root_cause(error)))
+    }
+
+    async fn json<T: DeserializeOwned>(&self, answer: Response) -> Result<T, Failure> {
+        let bytes = answer.bytes().await.map_err(|error| self.unreachable(&error))?;
+        let bytes: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
+        serde_json::from_slice(bytes)
+            .map_err(|error| Failure::failed(format!("{} sent an answer that this version does not understand: {error}", self.server)))
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let answer = self.send(Method::GET, path, None).await?;
+        self.json(answer).await
+    }
+
+    pub(crate) async fn send_json<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &B,
+    ) -> Result<T, Failure> {
+        let body = serde_json::to_value(body).map_err(|error| Failure::failed(error.to_string()))?;
+        let answer = self.send(method, path, Some(body)).await?;
+        self.json(answer).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Result<(), Failure> {
+        self.send(Method::DELETE, path, None).await.map(drop)
+    }
+
+    /// Follows a stream of server-sent events; `each` gets the name and the data of every one and
+    /// says whether to go on.
+    pub(crate) async fn follow(
+        &self,
+        path: &str,
+        mut each: impl FnMut(&str, &str) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        let answer = self.send(Method::GET, path, None).await?;
+        let mut stream = answer.bytes_stream();
+        let mut buffer = Vec::new();
+        let (mut name, mut data) = (String::new(), String::new());
+        while let Some(chunk) = stream.next().await {
+            buffer.extend_from_slice(&chunk.map_err(|error| self.unreachable(&error))?);
+            if buffer.len() > LINE_BYTES_MAX {
+                return Err(Failure::failed("the server sent a line that is too long"));
+            }
+            while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = buffer.drain(..=end).collect();
+                let line = String::from_utf8_lossy(&line);
+                let line = line.trim_end_matches(['\r', '\n']);
+                if let Some(value) = line.strip_prefix("event:") {
+                    value.trim_start().clone_into(&mut name);
+                } else if let Some(value) = line.strip_prefix("data:") {
+                    data.push_str(value.strip_prefix(' ').unwrap_or(value));
+                } else if line.is_empty() && !data.is_empty() {
+                    if !each(&name, &data)? {
+                        return Ok(());
+                    }
+                    name.clear();
+                    data.clear();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// A value as one segment of a path.
+pub(crate) fn segment(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_never_leaves_its_place() {
+        assert_eq!(segment("../a b?c"), "..%2Fa%20b%3Fc");
+    }
+}

@@ -1,0 +1,255 @@
+//! One request: a fresh store, the guest in a task of its own, and its response.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use berth_model::log::LogStream;
+use bytes::Bytes;
+use http::{HeaderName, Method, Request, Response};
+use http_body_util::BodyExt;
+use tokio::sync::oneshot;
+use wasmtime::component::{Linker, Resource};
+use wasmtime::{PoolConcurrencyLimitError, Store};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
+use wasmtime_wasi_http::{
+    Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
+    WasiHttpView,
+};
+
+use super::body::{AppBody, Failure, Guest as GuestTask};
+use super::{App, AppError, AppHost, Place};
+use crate::limits::{self, Fault, Guest, GuestError, MemoryLimiter, Meter, Refused, Sandbox};
+use crate::lines::{Excess, Lines, Sink};
+
+/// Header of the worker's own errors, which apps cannot set.
+pub(crate) const ERROR_HEADER: HeaderName = HeaderName::from_static("berth-error");
+/// Most that a guest hands over in one write to a body.
+const CHUNK_BYTES_MAX: usize = 64 * 1024;
+
+/// State of an app's store.
+pub(super) struct State {
+    sandbox: Sandbox,
+    http: WasiHttpCtx,
+    outbound: Outbound,
+}
+
+impl Guest for State {
+    fn sandbox(&mut self) -> &mut Sandbox {
+        &mut self.sandbox
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.sandbox.view()
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.sandbox.meter.count_host_call();
+        WasiHttpCtxView {
+            ctx: &mut self.http,
+            table: &mut self.sandbox.table,
+            hooks: &mut self.outbound,
+        }
+    }
+}
+
+/// Refuses every outbound request: there is no grant for them yet. The implementation that comes
+/// with the engine resolves names and connects by itself, so it is not even linked.
+struct Outbound;
+
+type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), HttpError>> + Send>);
+
+impl WasiHttpHooks for Outbound {
+    fn send_request(
+        &mut self,
+        _request: http::Request<WasiBody>,
+        _options: Option<RequestOptions>,
+        _done: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
+    ) -> Box<dyn Future<Output = Result<Sent, HttpError>> + Send> {
+        Box::new(async { Err(HttpError::HttpRequestDenied) })
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK_BYTES_MAX
+    }
+}
+
+pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)
+}
+
+/// Runs the guest on the request and gives its response, whose body may still be coming.
+pub(super) async fn answer<B>(
+    host: &AppHost,
+    app: Arc<App>,
+    pre: ProxyPre<State>,
+    place: Place,
+    request: Request<B>,
+) -> Result<Response<AppBody>, AppError>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Display,
+{
+    let limits = app.config.limits;
+    let what = format!("{} {}", request.method(), request.uri().path());
+    let bodiless = request.method() == Method::HEAD;
+    let sink = sink(host, &app);
+    let meter = Arc::new(Meter::new(limits));
+    let state = State {
+        sandbox: Sandbox::new(
+            Arc::clone(&meter),
+            MemoryLimiter::new(&limits, Some(host.budget.clone())),
+            wasi(&app, &sink, &meter),
+        ),
+        http: WasiHttpCtx::new(),
+        outbound: Outbound,
+    };
+    let mut store = limits::armed_store(&host.running.engine, state);
+    let incoming = incoming(&mut store, request)?;
+    let (sender, head) = oneshot::channel();
+    let outparam = store
+        .data_mut()
+        .http()
+        .new_response_outparam(sender)
+        .map_err(|error| AppError::BadRequest(error.to_string()))?;
+    app.counters.requests.fetch_add(1, Ordering::Relaxed);
+    let failure = Failure::default();
+    let run = Run { app, pre, store, meter, failure: Arc::clone(&failure), sink, what, _place: place };
+    let mut guest = GuestTask::new(tokio::spawn(run.to_end(incoming, outparam)).abort_handle());
+
+    let reply_max = Duration::from_millis(u64::from(limits.reply_ms_max));
+    match tokio::time::timeout(reply_max, head).await {
+        Ok(Ok(Ok(response))) => {
+            let (mut parts, body) = response.into_parts();
+            parts.headers.remove(ERROR_HEADER);
+            if bodiless {
+                guest.release();
+            }
+            Ok(Response::from_parts(parts, AppBody::new(body, failure, guest)))
+        }
+        Ok(Ok(Err(code))) => Err(trap(format!("the component answered with an error: {code}"))),
+        // The store is gone, and why was noted before.
+        Ok(Err(_)) => Err(take(&failure)
+            .unwrap_or_else(|| trap("the component ended without an answer".to_owned()))),
+        Err(_) => Err(AppError::Guest(GuestError {
+            fault: Fault::Timeout,
+            message: format!("the component did not answer within {} ms", limits.reply_ms_max),
+        })),
+    }
+}
+
+fn trap(message: String) -> AppError {
+    AppError::Guest(GuestError { fault: Fault::Trap, message })
+}
+
+fn take(failure: &OnceLock<AppError>) -> Option<AppError> {
+    Some(match failure.get()? {
+        AppError::Guest(error) => AppError::Guest(error.clone()),
+        _ => AppError::Overload,
+    })
+}
+
+fn incoming<B>(
+    store: &mut Store<State>,
+    request: Request<B>,
+) -> Result<Resource<HostIncomingRequest>, AppError>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Display,
+{
+    // The router says how the client came.
+    let secure = request.headers().get("x-forwarded-proto").is_some_and(|proto| proto == "https");
+    let scheme = if secure { Scheme::Https } else { Scheme::Http };
+    let request =
+        request.map(|body| body.map_err(|error| HttpError::InternalError(Some(error.to_string()))));
+    store
+        .data_mut()
+        .http()
+        .new_incoming_request(scheme, request)
+        .map_err(|error| AppError::BadRequest(error.to_string()))
+}
+
+fn sink(host: &AppHost, app: &App) -> Sink {
+    let (log, instance) = (Arc::clone(&host.log), app.config.instance);
+    Arc::new(move |stream, line, partial| log.line(instance, stream, line, partial))
+}
+
+fn wasi(app: &App, sink: &Sink, meter: &Arc<Meter>) -> WasiCtx {
+    let lines = |stream| Lines::new(stream, Arc::clone(sink), Arc::clone(meter), Excess::Dropped);
+    WasiCtx::builder()
+        .envs(&app.config.env.0)
+        .stdout(lines(LogStream::Stdout))
+        .stderr(lines(LogStream::Stderr))
+        .max_random_size(1024 * 1024)
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false)
+        .build()
+}
+
+/// A guest on its way.
+struct Run {
+    app: Arc<App>,
+    pre: ProxyPre<State>,
+    store: Store<State>,
+    meter: Arc<Meter>,
+    failure: Failure,
+    sink: Sink,
+    what: String,
+    _place: Place,
+}
+
+impl Run {
+    async fn to_end(
+        mut self,
+        incoming: Resource<HostIncomingRequest>,
+        outparam: Resource<HostResponseOutparam>,
+    ) {
+        let (pre, store) = (&self.pre, &mut self.store);
+        let ended = self
+            .meter
+            .bound(async {
+                let proxy = pre.instantiate_async(&mut *store).await?;
+                proxy.wasi_http_incoming_handler().call_handle(store, incoming, outparam).await
+            })
+            .await;
+        let counters = &self.app.counters;
+        counters.cpu_ns.fetch_add(self.meter.cpu_ns(), Ordering::Relaxed);
+        let memory = &self.store.data().sandbox.memory;
+        counters.memory_peak_bytes.fetch_max(memory.peak_bytes(), Ordering::Relaxed);
+        let failure = match ended {
+            Some(Ok(())) => return,
+            Some(Err(error)) => self.explain(&error),
+            None => AppError::Guest(GuestError {
+                fault: Fault::Timeout,
+                message: limits::limit_message(Fault::Timeout, self.meter.limits()),
+            }),
+        };
+        counters.failures.fetch_add(1, Ordering::Relaxed);
+        let text = format!("{} failed: {failure}", crate::lines::printable(&self.what, 512));
+        for line in text.lines() {
+            (self.sink)(LogStream::System, line, false);
+        }
+        // Before the store and with it the guest's streams go.
+        let _ = self.failure.set(failure);
+    }
+
+    fn explain(&self, error: &wasmtime::Error) -> AppError {
+        let refused = self.store.data().sandbox.memory.refused();
+        let pool_is_full = error.downcast_ref::<PoolConcurrencyLimitError>().is_some();
+        if pool_is_full || refused == Some(Refused::Shared) {
+            return AppError::Overload;
+        }
+        AppError::Guest(limits::explain(error, &self.meter, refused.is_some()))
+    }
+}

@@ -1,0 +1,230 @@
+//! The part of `berthd serve` that runs as root: make the data folder, read the key, start or find
+//! the agent, bind, start the workers, and give up root. Nothing here reads from the network.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use berth_container::{Agent, AgentError, Ids, Network, PROTOCOL, Program, Reply, Request};
+
+use crate::args;
+use crate::data_folder::DataFolder;
+use crate::key::Key;
+use crate::privileges;
+use crate::programs::Programs;
+
+/// What is left of root: open sockets and values.
+pub struct Booted {
+    /// The data folder.
+    pub data: DataFolder,
+    /// Held for as long as this process serves.
+    pub lock: File,
+    /// The encryption key.
+    pub key: Key,
+    /// The platform's programs.
+    pub programs: Programs,
+    /// The agent.
+    pub agent: Agent,
+    /// User ids.
+    pub ids: Ids,
+    /// Addresses of instances.
+    pub network: Network,
+    /// Listener of the API.
+    pub api: TcpListener,
+    /// Listener of git over SSH.
+    pub ssh: TcpListener,
+    /// Where the router really listens.
+    pub http: SocketAddr,
+    /// A token made at the first start, to be stored by its hash.
+    pub first_admin_token: Option<String>,
+}
+
+/// Does all of it; afterwards this process is nobody.
+///
+/// # Errors
+/// Whatever is missing or refused, with what to do about it.
+pub fn boot(options: &args::Serve) -> Result<Booted> {
+    if !rustix::process::geteuid().is_root() {
+        bail!(
+            "berthd serve must be started as root: it gives containers to apps through its agent. \
+             It drops every privilege once it has started"
+        );
+    }
+    for (name, address) in [("--api", options.api), ("--ssh", options.ssh)] {
+        if !address.ip().is_loopback() {
+            bail!("{name} {address} is not a loopback address, and there is no TLS for it");
+        }
+    }
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let data = DataFolder::open(&options.data)?;
+    let lock = data.lock()?;
+    let key = Key::read_or_make(options.key.as_deref(), &data.id)?;
+    let programs = Programs::install(&data.root)?;
+    let api = bind(options.api, "--api")?;
+    let ssh = bind(options.ssh, "--ssh")?;
+
+    // One thread, so that giving up root reaches all there is.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (agent, ids, network, http) = runtime.block_on(async {
+        let agent = Agent::at(data.agent_socket());
+        let (ids, network) = find_or_start_agent(&agent, &data, &programs).await?;
+        data.lay_out(&ids)?;
+        let http = start_workers(&agent, &data, &ids, options.http).await?;
+        anyhow::Ok((agent, ids, network, http))
+    })?;
+    drop(runtime);
+    let first_admin_token = admin_token(&data, options.admin_uid)?;
+    give_state_to(&data, ids.control)?;
+    privileges::drop_to(ids.control).context("cannot give up root")?;
+    Ok(Booted { data, lock, key, programs, agent, ids, network, api, ssh, http, first_admin_token })
+}
+
+fn bind(address: SocketAddr, option: &str) -> Result<TcpListener> {
+    let listener = TcpListener::bind(address)
+        .with_context(|| format!("cannot listen on {address}; give another address with {option}"))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+async fn hello(agent: &Agent) -> Result<(String, Ids, Network), AgentError> {
+    match agent.call(&Request::Hello { protocol: PROTOCOL }, &[]).await? {
+        (Reply::Hello { build, ids, network, .. }, _) => Ok((build, ids, network)),
+        (other, _) => Err(AgentError::Protocol(format!("{other:?}"))),
+    }
+}
+
+async fn find_or_start_agent(
+    agent: &Agent,
+    data: &DataFolder,
+    programs: &Programs,
+) -> Result<(Ids, Network)> {
+    match hello(agent).await {
+        Ok((build, ids, network)) if build == programs.build_id => return Ok((ids, network)),
+        Ok(_) => {
+            // Another build's: it leaves, its containers stay and are adopted.
+            agent.call(&Request::Retire, &[]).await.context("the old agent does not retire")?;
+        }
+        Err(AgentError::Unreachable { .. }) => {}
+        Err(error) => return Err(error).context("the agent does not answer as it should"),
+    }
+    start_agent(data, programs)?;
+    let (_, ids, network) = hello(agent).await.context("the agent that was just started")?;
+    Ok((ids, network))
+}
+
+fn start_agent(data: &DataFolder, programs: &Programs) -> Result<()> {
+    let program = programs.folder.join("berth-agent");
+    let mut child = Command::new(&program)
+        .arg("serve")
+        .arg("--data")
+        .arg(&data.root)
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .envs(std::env::vars_os().filter(|(name, _)| {
+            name.to_str().is_some_and(|name| name.starts_with("BERTH_AGENT_"))
+        }))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    let stdout = child.stdout.take().context("the agent has no standard output")?;
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line).context("cannot hear the agent")?;
+    if line.trim() != "ready" {
+        let status = child.wait()?;
+        bail!("berth-agent could not start ({status}); its messages are above and in {}/agent.log", data.root.display());
+    }
+    Ok(())
+}
+
+async fn start_workers(
+    agent: &Agent,
+    data: &DataFolder,
+    ids: &Ids,
+    http: SocketAddr,
+) -> Result<SocketAddr> {
+    let folder = data.control_folder();
+    let route_control = folder.join("route.sock");
+    // A router that survived holds the address; it hands its listener over.
+    let listener = match berth_route::RouterClient::inherit(&route_control).await {
+        Some(listener) => TcpListener::from(listener),
+        None => bind(http, "--http")?,
+    };
+    let bound = listener.local_addr()?;
+    let wasm_requests = folder.join("wasm-requests.sock");
+    for (program, sockets) in [
+        (Program::Route, vec![control_socket(&route_control, ids.control, 0o600)?, listener.into()]),
+        (
+            Program::Wasm,
+            vec![
+                control_socket(&folder.join("wasm.sock"), ids.control, 0o600)?,
+                control_socket(&wasm_requests, ids.route, 0o600)?,
+            ],
+        ),
+    ] {
+        agent
+            .call(&Request::Worker { program }, &sockets)
+            .await
+            .with_context(|| format!("cannot start the {program:?} worker"))?;
+    }
+    Ok(bound)
+}
+
+/// Binds a new socket in the place of an old one. A worker that is kept goes on with the old one's
+/// descriptor, so the path must stay its own: the caller only replaces what nobody answers on.
+fn control_socket(path: &Path, owner: u32, mode: u32) -> Result<OwnedFd> {
+    let beside = path.with_extension("new");
+    match std::fs::remove_file(&beside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", beside.display()));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(&beside)
+        .with_context(|| format!("cannot listen on {}", beside.display()))?;
+    chown(&beside, Some(owner), Some(owner))?;
+    std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(mode))?;
+    std::fs::rename(&beside, path)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener.into())
+}
+
+/// Makes the administrator's token at the first start.
+fn admin_token(data: &DataFolder, owner: u32) -> Result<Option<String>> {
+    let path = data.admin_token();
+    if path.exists() {
+        return Ok(None);
+    }
+    reset_admin_token(&path, owner).map(Some)
+}
+
+/// Writes a new token; its hash is stored by whoever serves next.
+///
+/// # Errors
+/// What the file system refuses.
+pub fn reset_admin_token(path: &PathBuf, owner: u32) -> Result<String> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    let token = format!("berth_{}", hex::encode(random));
+    crate::data_folder::write_private(path, format!("{token}\n").as_bytes(), 0o600)?;
+    chown(path, Some(owner), Some(owner))?;
+    Ok(token)
+}
+
+/// A restore or an older build may have left files that are root's.
+fn give_state_to(data: &DataFolder, control: u32) -> Result<()> {
+    for entry in std::fs::read_dir(data.root.join("state"))? {
+        let path = entry?.path();
+        chown(&path, Some(control), Some(control))
+            .with_context(|| format!("cannot give {} to the control id", path.display()))?;
+    }
+    Ok(())
+}

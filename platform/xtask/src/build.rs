@@ -1,0 +1,100 @@
+//! Builds the programs, the guests and the static program for containers, and lays them out as
+//! `berthd` expects them: beside it `berth-agent`, `berth-init` and `buildpacks/*.wasm`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::shell;
+
+/// Builds everything and gives the folder of the programs.
+pub(crate) fn all() -> Result<PathBuf> {
+    programs()?;
+    let folder = shell::target().join("debug");
+    init(&folder)?;
+    guests(&folder)?;
+    wasm_sample(&folder)?;
+    Ok(folder)
+}
+
+fn programs() -> Result<()> {
+    shell::say("-----> Building berthd, berth-agent and berth (the first time takes some ten minutes)");
+    shell::run(
+        shell::command("cargo").args(["build", "--locked", "-p", "berthd", "-p", "berth-agent", "-p", "berth"]),
+    )
+}
+
+fn init(folder: &Path) -> Result<()> {
+    const TARGET: &str = "x86_64-unknown-linux-musl";
+    shell::run(shell::command("cargo").args([
+        "build", "--quiet", "--locked", "--release", "-p", "berth-init", "--target", TARGET,
+    ]))?;
+    let built = shell::target().join(TARGET).join("release/berth-init");
+    replace(&built, &folder.join("berth-init"))
+}
+
+fn guests(folder: &Path) -> Result<()> {
+    shell::run(
+        shell::command("cargo")
+            .current_dir(shell::root().join("buildpacks"))
+            .args(["build", "--quiet", "--locked", "--release", "--target", "wasm32-wasip2"])
+            .env("CARGO_TARGET_DIR", shell::target()),
+    )?;
+    let built = shell::target().join("wasm32-wasip2/release");
+    let into = folder.join("buildpacks");
+    std::fs::create_dir_all(&into)?;
+    for entry in std::fs::read_dir(shell::root().join("buildpacks"))? {
+        let entry = entry?;
+        if entry.path().join("Cargo.toml").exists() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let file = format!("berth_buildpack_{name}.wasm");
+            if built.join(&file).exists() {
+                replace(&built.join(file), &into.join(format!("{name}.wasm")))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Copies a file beside its place and renames it, so that a running program keeps its own.
+pub(crate) fn replace(from: &Path, to: &Path) -> Result<()> {
+    let beside = to.with_extension("new");
+    std::fs::copy(from, &beside)
+        .and_then(|_| std::fs::rename(&beside, to))
+        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+}
+
+/// The sample of a Wasm app is pushed built, as its users would: `samples/wasm-hello/app.wasm`.
+fn wasm_sample(folder: &Path) -> Result<()> {
+    const NAME: &str = "wasm-hello";
+    shell::run(
+        shell::command("cargo")
+            .current_dir(shell::root().join("tests/apps").join(NAME))
+            .args(["build", "--quiet", "--locked", "--release", "--target", "wasm32-wasip2"])
+            .env("CARGO_TARGET_DIR", shell::target()),
+    )?;
+    let built = shell::target().join("wasm32-wasip2/release/wasm_hello.wasm");
+    let into = folder.join("samples").join(NAME);
+    std::fs::create_dir_all(&into)?;
+    replace(&built, &into.join("app.wasm"))
+}
+
+/// Copies a sample app as a user would have it.
+pub(crate) fn sample(programs: &Path, name: &str, into: &Path) -> Result<()> {
+    let built = programs.join("samples").join(name);
+    let from = if built.exists() { built } else { shell::root().join("tests/apps").join(name) };
+    copy_tree(&from, into)
+}
+
+fn copy_tree(from: &Path, into: &Path) -> Result<()> {
+    std::fs::create_dir_all(into)?;
+    for entry in std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            copy_tree(&entry.path(), &into.join(entry.file_name()))?;
+        } else {
+            replace(&entry.path(), &into.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}

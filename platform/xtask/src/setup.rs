@@ -1,0 +1,102 @@
+//! Installs what is missing. Everything here is cheap when nothing is.
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell;
+
+/// What building and running Berth needs, as Debian packages and a file that shows each is there.
+const PLATFORM: &[(&str, &str)] = &[
+    ("ca-certificates", "/etc/ssl/certs/ca-certificates.crt"),
+    ("e2fsprogs", "/sbin/mkfs.ext4"),
+    ("git", "/usr/bin/git"),
+    ("iproute2", "/usr/sbin/ip"),
+    ("iptables", "/usr/sbin/iptables"),
+    ("libseccomp-dev", "/usr/include/seccomp.h"),
+    ("mmdebstrap", "/usr/bin/mmdebstrap"),
+    ("nftables", "/usr/sbin/nft"),
+    ("openssh-client", "/usr/bin/ssh"),
+    ("pkg-config", "/usr/bin/pkg-config"),
+];
+
+/// What the tests need besides: programs that were not written here, to test against.
+const TESTS: &[(&str, &str)] = &[
+    ("busybox-static", "/bin/busybox"),
+    ("curl", "/usr/bin/curl"),
+    ("docker.io", "/usr/sbin/dockerd"),
+    ("skopeo", "/usr/bin/skopeo"),
+    ("umoci", "/usr/bin/umoci"),
+];
+
+/// The targets of guests and of the program that is PID 1 in containers.
+const TARGETS: &[&str] = &["wasm32-wasip2", "x86_64-unknown-linux-musl"];
+
+/// Whatever `cargo xtask up` needs.
+pub(crate) fn for_up() -> Result<()> {
+    packages(PLATFORM)?;
+    targets()
+}
+
+/// Whatever `cargo xtask test` needs.
+pub(crate) fn for_test() -> Result<()> {
+    let all: Vec<_> = PLATFORM.iter().chain(TESTS).copied().collect();
+    packages(&all)?;
+    node()?;
+    targets()
+}
+
+fn packages(wanted: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<&str> = wanted
+        .iter()
+        .filter(|(_, file)| !std::path::Path::new(file).exists())
+        .map(|(package, _)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !shell::has("apt-get") {
+        bail!(
+            "this machine has no apt-get; install what these Debian packages hold, then run this again: {}",
+            missing.join(" ")
+        );
+    }
+    if !shell::is_root() && !shell::has("sudo") {
+        bail!("root or sudo is needed to install: {}", missing.join(" "));
+    }
+    shell::step("Updating the package lists", || {
+        shell::capture(shell::as_root("apt-get").args(["update", "-q"])).map(drop)
+    })?;
+    shell::step(&format!("Installing {}", missing.join(" ")), || {
+        shell::capture(
+            shell::as_root("apt-get")
+                .env("DEBIAN_FRONTEND", "noninteractive")
+                .args(["install", "-y", "-q", "--no-install-recommends"])
+                .args(&missing),
+        )
+        .map(drop)
+    })
+}
+
+/// npm makes the lockfiles of the applications that the tests fetch.
+fn node() -> Result<()> {
+    if shell::has("npm") {
+        return Ok(());
+    }
+    packages(&[("nodejs", "/usr/bin/node"), ("npm", "/usr/bin/npm")])
+}
+
+fn targets() -> Result<()> {
+    let sysroot = shell::capture(shell::command("rustc").args(["--print", "sysroot"]))
+        .context("rustc is needed: install rustup's stable toolchain")?;
+    let missing: Vec<&&str> = TARGETS
+        .iter()
+        .filter(|target| {
+            !std::path::Path::new(sysroot.trim()).join("lib/rustlib").join(target).exists()
+        })
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    shell::step("Adding the Wasm and static targets", || {
+        shell::capture(shell::command("rustup").args(["target", "add"]).args(missing)).map(drop)
+    })
+}

@@ -1,0 +1,22 @@
+//! Plain files behind nginx, with what people expect of a file server.
+
+use acceptance::{Platform, Repository};
+
+#[test]
+fn a_static_site_serves_ranges_etags_and_its_own_not_found() {
+    let platform = Platform::start();
+    let repository = Repository::of_sample("static-site");
+    repository.write("big.txt", "0123456789".repeat(1000));
+    repository.commit("A file to cut");
+    repository.deploy(&platform, "site");
+
+    let client = platform.client("site.localhost");
+    let page = client.get(platform.url("site", "/")).send().unwrap();
+    assert_eq!(page.status(), 200);
+    let etag = page.headers()["etag"].clone();
+    let again = client.get(platform.url("site", "/")).header("if-none-match", etag).send().unwrap();
+    assert_eq!(again.status(), 304);
+    let range = client.get(platform.url("site", "/big.txt")).header("range", "bytes=10-13").send().unwrap();
+    assert_eq!((range.status().as_u16(), range.text().unwrap().as_str()), (206, "0123"));
+    assert_eq!(platform.get("site", "/nowhere").unwrap().0, 404);
+}

@@ -1,0 +1,61 @@
+//! Requests go on without a failure while everything happens to the app they go to.
+
+use acceptance::{Load, Platform, Repository, wait_for};
+
+fn drive(sample: &str, file: &str, from: &str, to: &str) {
+    let mut platform = Platform::start();
+    let repository = Repository::of_sample(sample);
+    repository.deploy(&platform, "app");
+    let load = Load::start(platform.http, "app.localhost", "/echo", 200);
+    let steady = |load: &Load| {
+        let before = load.sent();
+        wait_for("more requests", 10, || (load.sent() > before + 100).then_some(()));
+    };
+    steady(&load);
+
+    let path = repository.path().join(file);
+    let source = std::fs::read_to_string(&path).unwrap();
+    assert!(source.contains(from), "{file} has no {from:?}");
+    std::fs::write(&path, source.replace(from, to)).unwrap();
+    repository.commit("A change");
+    repository.deploy(&platform, "app");
+    steady(&load);
+    platform.must(&["config", "set", "--app", "app", "GREETING=Servus"]);
+    steady(&load);
+    platform.must(&["ps", "scale", "--app", "app", "web=2"]);
+    steady(&load);
+    platform.must(&["ps", "scale", "--app", "app", "web=1"]);
+    steady(&load);
+    platform.must(&["releases", "rollback", "--app", "app", "v1"]);
+    steady(&load);
+    platform.kill();
+    steady(&load);
+    platform.serve().unwrap();
+    steady(&load);
+
+    let agent = std::process::Command::new("pgrep")
+        .args(["-f", &format!("berth-agent serve --data {}$", platform.data.display())])
+        .output()
+        .unwrap();
+    let agent: i32 = String::from_utf8_lossy(&agent.stdout).trim().parse().expect("one agent");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(agent), nix::sys::signal::Signal::SIGKILL).unwrap();
+    // Without its agent berthd ends with 70, for its supervisor to start both again.
+    assert_eq!(platform.wait_end(), 70, "{}", platform.log());
+    steady(&load);
+    platform.serve().unwrap();
+    platform.must(&["ps", "restart", "--app", "app"]);
+    steady(&load);
+
+    let seen = load.finish();
+    assert!(seen.failures.is_empty(), "{} of {} failed: {:#?}", seen.failures.len(), seen.sent, seen.failures);
+}
+
+#[test]
+fn no_request_to_a_python_app_fails_while_it_is_changed_and_the_platform_is_killed() {
+    drive("python-flask", "app.py", "Hello", "Good day");
+}
+
+#[test]
+fn no_request_to_a_node_app_fails_while_it_is_changed_and_the_platform_is_killed() {
+    drive("node-express", "server.js", "Hello", "Good day");
+}
