@@ -37,7 +37,7 @@ pub(crate) struct Global {
 #[derive(Args, Debug)]
 pub(crate) struct App {
     /// Name of the app [default: the one of this folder's git remote]
-    #[arg(long = "app", short = 'a', value_name = "NAME")]
+    #[arg(id = "app", long = "app", short = 'a', value_name = "NAME")]
     pub(crate) name: Option<String>,
 }
 
@@ -445,4 +445,16 @@ pub(crate) struct Down {
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Arguments;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
 }

@@ -1,0 +1,107 @@
+//! One file per noun; each turns arguments into calls and answers into output.
+
+mod access;
+mod apps;
+mod builds;
+mod config;
+mod doctor;
+mod logs;
+mod plan;
+mod platform;
+mod ps;
+mod releases;
+mod run;
+
+use berth_api::{DeploymentView, Page};
+use serde::de::DeserializeOwned;
+
+use crate::arguments::{App, Arguments, Command};
+use crate::client::{Client, segment};
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// Most pages that a list goes through.
+const PAGES_MAX: usize = 1000;
+
+/// Runs one command.
+pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Failure> {
+    if let Command::Completions { shell } = arguments.command {
+        return platform::completions(shell, output);
+    }
+    let client = &Client::new(&arguments.global.server, &arguments.global.token)?;
+    match arguments.command {
+        Command::Apps(command) => apps::run(command, client, output).await,
+        Command::Ps(command) => ps::run(command, client, output).await,
+        Command::Config(command) => config::run(command, client, output).await,
+        Command::Builds(command) => builds::run(command, client, output).await,
+        Command::Releases(command) => releases::run(command, client, output).await,
+        Command::Logs(command) => logs::run(command, client, output).await,
+        Command::Run(command) => run::run(command, client, output).await,
+        Command::Exec(command) => run::exec(command, client).await,
+        Command::Domains(command) => apps::domains(command, client, output).await,
+        Command::Keys(command) => access::keys(command, client, output).await,
+        Command::Tokens(command) => access::tokens(command, client, output).await,
+        Command::Teams(command) => access::teams(command, client, output).await,
+        Command::Stacks(command) => platform::stacks(command, client, output).await,
+        Command::Plan(command) => plan::run(command, client, output).await,
+        Command::Open(app) => apps::open(&app, client, output).await,
+        Command::Down(command) => platform::down(&command, client, output).await,
+        Command::Doctor => doctor::run(client, output).await,
+        Command::GitCredential { operation } => platform::git_credential(&operation, client, output),
+        Command::Completions { .. } => Ok(()),
+    }
+}
+
+/// The path of an app.
+fn app_path(app: &App, client: &Client) -> Result<String, Failure> {
+    let name = crate::app_name::resolve(app.name.as_deref(), client.server())?;
+    Ok(format!("/v1/apps/{}", segment(&name)))
+}
+
+/// Every entry of a list, through all its pages.
+async fn all<T: DeserializeOwned>(client: &Client, path: &str) -> Result<Page<T>, Failure> {
+    let sign = if path.contains('?') { '&' } else { '?' };
+    let mut items = Vec::new();
+    let mut next: Option<String> = None;
+    for _ in 0..PAGES_MAX {
+        let token = next.map(|token| format!("&page_token={}", segment(&token))).unwrap_or_default();
+        let page: Page<T> = client.get(&format!("{path}{sign}limit=200{token}")).await?;
+        items.extend(page.items);
+        next = page.next_page_token;
+        if next.is_none() {
+            break;
+        }
+    }
+    Ok(Page { items, next_page_token: None })
+}
+
+/// Waits until a deployment answers requests or failed.
+async fn follow_deployment(
+    client: &Client,
+    app: &str,
+    id: &str,
+    output: &Output,
+) -> Result<DeploymentView, Failure> {
+    let mut last = String::new();
+    loop {
+        let deployment: DeploymentView =
+            client.get(&format!("{app}/deployments/{}?wait=true", segment(id))).await?;
+        if deployment.state != last {
+            output.note(&format!("       v{} is {}", deployment.release, deployment.state.replace('_', " ")));
+            last.clone_from(&deployment.state);
+        }
+        if deployment.switched {
+            return Ok(deployment);
+        }
+        if deployment.finished {
+            let why = deployment.error.clone().unwrap_or_else(|| deployment.state.clone());
+            return Err(Failure::failed(format!("v{} did not come to run: {why}", deployment.release)));
+        }
+    }
+}
+
+/// A time for people.
+fn when(at: berth_api::Timestamp) -> String {
+    let text = at.to_string();
+    format!("{} {}", &text[..10], &text[11..19])
+}
