@@ -1,10 +1,11 @@
 //! One connection of a caller: replies go out, and a caller who goes away is noticed, because
 //! closing a connection cancels most of what it started.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
+use berth_container::client::{LARGE, send};
 use berth_container::{MESSAGE_BYTES_MAX, Reply};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -32,10 +33,14 @@ impl Connection {
     /// Sends a reply with its descriptors.
     pub(crate) fn reply(&self, reply: &Reply, descriptors: &[OwnedFd]) -> io::Result<()> {
         let text = serde_json::to_vec(reply)?;
-        if text.len() > MESSAGE_BYTES_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a reply over the size limit"));
+        if text.len() <= MESSAGE_BYTES_MAX {
+            return send(&self.socket, &text, descriptors);
         }
-        berth_container::client::send(&self.socket, &text, descriptors)
+        // No reply of this size has descriptors of its own.
+        let memory = rustix::fs::memfd_create("reply", rustix::fs::MemfdFlags::CLOEXEC)?;
+        let mut memory = std::fs::File::from(memory);
+        memory.write_all(&text)?;
+        send(&self.socket, LARGE, &[memory.into()])
     }
 
     /// The socket: it becomes readable when the caller closes it.

@@ -1,7 +1,6 @@
 //! What every verb may know: where things lie, which ids and addresses are this data folder's.
 //! Paths are made here from ids and digests only; no path ever comes from a caller.
 
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use berth_container::{Ids, Network};
@@ -10,6 +9,7 @@ use berth_model::{AppId, Digest, InstanceId};
 use crate::agent_log::AgentLog;
 use crate::cgroup::Hierarchy;
 use crate::instances::Instances;
+use crate::network::Net;
 
 /// User ids in one block.
 pub(crate) const BLOCK_IDS: u32 = 65_536;
@@ -48,8 +48,8 @@ pub(crate) struct Context {
     pub(crate) ids: Ids,
     /// Addresses of the instances.
     pub(crate) network: Network,
-    /// The network namespace of all instances.
-    pub(crate) net_namespace: OwnedFd,
+    /// Their network.
+    pub(crate) net: Net,
     /// Where control groups are made.
     pub(crate) cgroups: Hierarchy,
     /// The containers.

@@ -13,8 +13,17 @@ use rustix::mount::{MountFlags, mount};
 
 use crate::failure::{Because, Failure};
 
+/// What happens to a disk after a crash of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// It is thrown away: no journal.
+    OneContainer,
+    /// It is used again: with a journal.
+    Kept,
+}
+
 /// Makes (or empties) a sparse file of `mib` MiB with an ext4 file system.
-pub(crate) fn make(path: &Path, mib: u32) -> Result<(), Failure> {
+pub(crate) fn make(path: &Path, mib: u32, life: Life) -> Result<(), Failure> {
     let file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -24,10 +33,13 @@ pub(crate) fn make(path: &Path, mib: u32) -> Result<(), Failure> {
         .because(|| format!("making the disk {}", path.display()))?;
     file.set_len(u64::from(mib) << 20)
         .because(|| format!("sizing the disk {}", path.display()))?;
-    // No journal (the disk is thrown away after a crash), no blocks kept for root, no discard of
-    // a file that is new.
+    // No blocks kept for root, no discard of a file that is new.
+    let features = match life {
+        Life::OneContainer => "^has_journal,^resize_inode",
+        Life::Kept => "^resize_inode",
+    };
     let output = Command::new("mkfs.ext4")
-        .args(["-q", "-F", "-m", "0", "-O", "^has_journal,^resize_inode", "-E"])
+        .args(["-q", "-F", "-m", "0", "-O", features, "-E"])
         .args(["lazy_itable_init=1,nodiscard,root_owner=0:0", "-N"])
         .arg(inodes(mib).to_string())
         .arg(path)

@@ -9,10 +9,19 @@ mod cgroup;
 mod connection;
 mod context;
 mod disk;
+mod down;
+mod exec;
 mod failure;
+mod gc;
 mod instances;
 mod machine;
 mod network;
+mod run_wire;
+mod runner;
+mod serve;
+mod server;
+mod start;
+mod stop;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,12 +35,19 @@ fn main() -> ExitCode {
     let flag = words.next();
     let folder = words.next().map(PathBuf::from);
     let known = (verb.as_ref().and_then(|v| v.to_str()), flag.as_ref().and_then(|f| f.to_str()));
-    match (known, folder, words.next()) {
-        ((Some("serve"), Some("--data")), Some(_folder), None) => ExitCode::SUCCESS,
-        ((Some("run"), Some("--dir")), Some(_folder), None) => ExitCode::SUCCESS,
+    let outcome = match (known, folder, words.next()) {
+        ((Some("serve"), Some("--data")), Some(folder), None) => serve::serve(&folder),
+        ((Some("run"), Some("--dir")), Some(folder), None) => runner::run(folder),
         _ => {
             eprintln!("usage: berth-agent serve --data DIR | berth-agent run --dir DIR");
-            ExitCode::from(2)
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("berth-agent: {failure}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use berth_container::Network;
 
@@ -36,6 +36,10 @@ pub(crate) struct Net {
     namespace: OwnedFd,
     /// Ports of the router, which instances may reach on the host.
     router_ports: Mutex<BTreeSet<u16>>,
+    /// Who was last said to talk to whom; none before the first time.
+    talks: Mutex<Option<Vec<Vec<Ipv4Addr>>>>,
+    /// Removed for good: nothing is put back.
+    removed: Mutex<bool>,
 }
 
 /// Host's end of the uplink: where requests to instances come from.
@@ -67,6 +71,8 @@ impl Net {
             data_id: data_id.to_owned(),
             namespace,
             router_ports: Mutex::new(BTreeSet::new()),
+            talks: Mutex::new(None),
+            removed: Mutex::new(false),
         };
         net.make_uplink(&pin)?;
         inside(&net.namespace, namespace::settings)??;
@@ -117,8 +123,12 @@ impl Net {
 
     /// Puts back what others removed from the host: the table, the FORWARD pair, forwarding.
     pub(crate) fn reconcile(&self) -> Result<(), Failure> {
+        let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *removed {
+            return Ok(());
+        }
         let outside = forward::default_interface();
-        let ports = self.router_ports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let ports = self.router_ports.lock().unwrap_or_else(PoisonError::into_inner);
         rules::ensure_on_host(self.share, &self.data_id, outside.as_deref(), &ports)?;
         drop(ports);
         if let Some(outside) = outside {
@@ -132,19 +142,25 @@ impl Net {
     /// Lets instances reach these ports of the host: the router's.
     pub(crate) fn open_router_ports(&self, ports: &[u16]) -> Result<(), Failure> {
         let mut known =
-            self.router_ports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            self.router_ports.lock().unwrap_or_else(PoisonError::into_inner);
         known.extend(ports);
         drop(known);
         self.reconcile()
     }
 
     /// Says which instances may talk to each other: those of the same app.
-    pub(crate) fn replace_talks(&self, groups: &[Vec<Ipv4Addr>]) -> Result<(), Failure> {
-        rules::replace_talks(&self.namespace, groups)
+    pub(crate) fn replace_talks(&self, groups: Vec<Vec<Ipv4Addr>>) -> Result<(), Failure> {
+        let mut said = self.talks.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.as_ref() != Some(&groups) {
+            rules::replace_talks(&self.namespace, &groups)?;
+            *said = Some(groups);
+        }
+        Ok(())
     }
 
     /// Removes all of it from the host; with the pin and the instances gone, the namespace goes.
     pub(crate) fn remove(&self, run: &Path) -> Result<(), Failure> {
+        *self.removed.lock().unwrap_or_else(PoisonError::into_inner) = true;
         let uplink = self.share.interface();
         forward::remove_pair(&uplink, &self.data_id)?;
         rules::remove_from_host(&self.data_id)?;

@@ -42,6 +42,8 @@ pub(crate) struct RunSpec {
     /// Address and next hop; none for a build container.
     pub(crate) plug: Option<(Ipv4Addr, Ipv4Addr)>,
     pub(crate) leaf: Leaf,
+    /// Where the run processes themselves are.
+    pub(crate) runs: Leaf,
     /// The data folder.
     pub(crate) data: PathBuf,
     /// Where the platform's programs lie.

@@ -1,7 +1,7 @@
 //! Listens, checks who calls, and hands each request to its verb.
 //!
 //! One thread per connection, one request per connection. The peer's user id comes from the
-//! kernel; whoever is neither root nor the control id is refused before a byte is read. A message
+//! kernel; whoever is neither root nor the control id is refused before a byte is looked at. A message
 //! that is not exactly one of the protocol's requests is refused.
 
 use std::io;
@@ -18,7 +18,7 @@ use rustix::net::{
 use crate::connection::{Connection, Woken};
 use crate::context::Context;
 use crate::failure::{Because, Failure};
-use crate::{instances, layers, stack, tool, worker};
+use crate::{down, exec, gc, instances, start, stop};
 
 /// What a verb gives: its last reply with descriptors.
 pub(crate) type Answer = Result<(Reply, Vec<OwnedFd>), Failure>;
@@ -104,17 +104,19 @@ fn request(
 ) -> Result<(Request, Vec<OwnedFd>), Failure> {
     let peer = rustix::net::sockopt::socket_peercred(connection.socket())
         .because(|| "reading who calls")?;
-    let uid = peer.uid.as_raw();
-    if uid != 0 && uid != context.ids.control {
-        return Err(Failure::refused(format!("user id {uid} may not speak to the agent")));
-    }
     let woken = connection
         .wait(None, Some(Instant::now() + REQUEST_TIME_MAX))
         .because(|| "waiting for a request")?;
     if woken == Woken::Late {
         return Err(Failure::refused("no request came within 10 seconds"));
     }
-    let (bytes, descriptors) = berth_container::client::receive(connection.socket().as_fd())
+    // Taken from the socket in any case: a close over an unread message would lose the refusal.
+    let received = berth_container::client::receive(connection.socket().as_fd());
+    let uid = peer.uid.as_raw();
+    if uid != 0 && uid != context.ids.control {
+        return Err(Failure::refused(format!("user id {uid} may not speak to the agent")));
+    }
+    let (bytes, descriptors) = received
         .map_err(|error| Failure::refused(format!("the message could not be read: {error}")))?;
     let request = serde_json::from_slice(&bytes).map_err(|error| {
         Failure::refused(format!("the message is not a request of protocol {PROTOCOL}: {error}"))
@@ -131,16 +133,23 @@ fn dispatch(
 ) -> Answer {
     match request {
         Request::Hello { protocol } => hello(context, protocol),
-        Request::LayerUnpack { diff_id } => layers::unpack(context, connection, diff_id, fds),
-        Request::LayerList => layers::list(context),
-        Request::LayerSeal { instance, part } => {
-            layers::seal(context, connection, instance, part, fds)
+        Request::Start(request) => start::handle(context, request, fds),
+        Request::Stop { instance, grace_ms } => stop::handle(context, instance, grace_ms),
+        Request::Exec { instance, tty, time_ms_max } => {
+            exec::handle(context, connection, instance, tty, time_ms_max, fds)
         }
-        Request::Worker { program } => worker::ensure(context, connection, program, fds),
-        Request::Tool { tool } => tool::run(context, connection, tool, fds),
-        Request::Stack { stack } => stack::make(context, connection, stack, fds),
         Request::List => instances::list(context),
-        _ => Err(Failure::refused("not wired yet")),
+        Request::Watch => instances::watch(context, connection),
+        Request::Logs { instance } => instances::logs(context, instance),
+        Request::AddressFree { instance } => {
+            context.instances.address_released(instance)?;
+            Ok((Reply::Done {}, Vec::new()))
+        }
+        Request::Gc => gc::handle(context, fds),
+        Request::CacheDrop { app } => gc::drop_caches(context, app),
+        Request::Retire => down::retire(context, connection),
+        Request::Down { grace_ms } => down::handle(context, connection, grace_ms),
+        _ => Err(Failure::refused("this verb is not served")),
     }
 }
 

@@ -121,8 +121,10 @@ impl Session {
             let mut ready = self.socket.readable().await.map_err(|_| AgentError::Closed)?;
             match ready.try_io(|fd| receive(fd.get_ref())) {
                 Ok(Ok((bytes, _))) if bytes.is_empty() => return Err(AgentError::Closed),
-                Ok(Ok((bytes, descriptors))) => {
-                    let reply = serde_json::from_slice(&bytes)
+                Ok(Ok((bytes, mut descriptors))) => {
+                    let text = text_of(bytes, &mut descriptors)
+                        .map_err(|e| AgentError::Protocol(e.to_string()))?;
+                    let reply = serde_json::from_slice(&text)
                         .map_err(|e| AgentError::Protocol(e.to_string()))?;
                     return match reply {
                         Reply::Failed { code, message } => {
@@ -147,6 +149,28 @@ fn connect(path: &Path) -> io::Result<OwnedFd> {
     )?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
     Ok(socket)
+}
+
+/// A reply over [`MESSAGE_BYTES_MAX`] is sent as this word, its JSON in a memory file as the last
+/// descriptor.
+pub const LARGE: &[u8] = b"large";
+/// Largest reply of that kind.
+const LARGE_BYTES_MAX: u64 = 64 << 20;
+
+/// The JSON of a reply, wherever it is.
+fn text_of(bytes: Vec<u8>, descriptors: &mut Vec<OwnedFd>) -> io::Result<Vec<u8>> {
+    if bytes != LARGE {
+        return Ok(bytes);
+    }
+    let file = descriptors.pop().map(std::fs::File::from);
+    let file = file.ok_or_else(|| io::Error::other("a large reply without its file"))?;
+    let length = file.metadata()?.len();
+    if length > LARGE_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a reply over the size limit"));
+    }
+    let mut text = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut text, 0)?;
+    Ok(text)
 }
 
 /// Sends one message with its descriptors; also the agent's way to reply.

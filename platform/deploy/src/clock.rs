@@ -25,6 +25,11 @@ impl Clock {
         self.began_ms.saturating_add(passed)
     }
 
+    /// When this process began, Unix milliseconds.
+    pub(crate) fn began_ms(&self) -> i64 {
+        self.began_ms
+    }
+
     /// How long it is until `at_ms`.
     pub(crate) fn until(&self, at_ms: i64) -> Duration {
         Duration::from_millis(u64::try_from(at_ms - self.now_ms()).unwrap_or(0))
@@ -42,7 +47,7 @@ pub(crate) fn new_instance_id() -> Result<InstanceId, DeployError> {
     let mut random = [0; 10];
     getrandom::fill(&mut random).map_err(|error| DeployError::Descriptor {
         what: "get random bytes for an id",
-        source: error.into(),
+        source: std::io::Error::other(error.to_string()),
     })?;
     Ok(InstanceId::new(u64::try_from(wall_ms()).unwrap_or(0), random))
 }

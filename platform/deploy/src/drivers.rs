@@ -2,7 +2,7 @@
 //! in the Wasm worker.
 
 pub mod embedded;
-mod environment;
+pub(crate) mod environment;
 pub mod wasm;
 
 use std::collections::BTreeMap;

@@ -119,3 +119,8 @@ impl DeployError {
         move |source| Self::Agent { what, source }
     }
 }
+
+/// A name of our own that its type refuses.
+pub(crate) fn name(error: berth_model::NameError) -> DeployError {
+    DeployError::Descriptor { what: "name a process", source: std::io::Error::other(error) }
+}

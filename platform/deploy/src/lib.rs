@@ -7,14 +7,20 @@
 //! release is.
 
 mod clock;
+mod diagnosis;
 pub mod drivers;
 mod error;
+mod logs;
 mod probe;
 mod progress;
+mod reconciler;
 pub mod records;
+mod session;
 mod text;
 
 pub use drivers::{Embedded, Loaded, WasmHost, WasmLoad};
 pub use error::DeployError;
 pub use progress::{Follower, Progress};
+pub use reconciler::{Reconciler, Settings};
 pub use records::{Launch, Records, RecordsError, Routing, Snapshot};
+pub use session::{Attached, Command, Master, Streams, TIME_MS_MAX};

@@ -63,7 +63,8 @@ pub struct Routing {
     /// Targets of the app in the newest table that the router acknowledged. Nothing: no table was
     /// acknowledged since the server started.
     pub targets: Option<BTreeSet<InstanceId>>,
-    /// Instances that were asked to drain and have no request in flight any more.
+    /// Instances that have left the table and have no request in flight any more. One that comes
+    /// into a table again leaves this set: it will have new requests.
     pub drained: BTreeSet<InstanceId>,
 }
 

@@ -155,16 +155,16 @@ impl AotCache {
         if let Some(code) = self.cached(&path, &origin).await {
             return Ok(code);
         }
-        let failed = |action| move |source| AotError::Folder { action, path: self.folder.clone(), source };
+        let failed =
+            |action| move |source| AotError::Folder { action, path: self.folder.clone(), source };
         let fresh = tempfile::Builder::new()
             .prefix("new-")
             .tempfile_in(&self.folder)
             .map_err(failed("make a file"))?;
         let out = fresh.as_file().try_clone().map_err(failed("make a file"))?;
-        run_compiler(out.into()).await.map_err(|reason| AotError::Compiler {
-            component,
-            reason: reason.to_string(),
-        })?;
+        run_compiler(out.into())
+            .await
+            .map_err(|reason| AotError::Compiler { component, reason: reason.to_string() })?;
         let key = self.key.clone();
         let sealed = blocking(move || {
             let length = fresh.as_file().metadata()?.len();
@@ -174,7 +174,11 @@ impl AotCache {
                     format!("the compiler gave {length} bytes, 1 to {CODE_BYTES_MAX} are expected"),
                 ));
             }
-            seal::seal(&mut File::options().read(true).append(true).open(fresh.path())?, &origin, &key)?;
+            seal::seal(
+                &mut File::options().read(true).append(true).open(fresh.path())?,
+                &origin,
+                &key,
+            )?;
             fresh.as_file().set_permissions(Permissions::from_mode(0o444))?;
             let read_only = File::open(fresh.path())?;
             fresh.persist(&path).map_err(|error| error.error)?;
@@ -241,7 +245,8 @@ fn remove_others(folder: &Path, keep: &BTreeSet<String>) -> io::Result<usize> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let ours = entry.file_name().to_str().is_some_and(|name| {
-            let dead = Path::new(name).extension().is_some_and(|end| end == SUFFIX) && !keep.contains(name);
+            let dead = Path::new(name).extension().is_some_and(|end| end == SUFFIX)
+                && !keep.contains(name);
             dead || name.starts_with("new-")
         });
         if ours {

@@ -25,6 +25,7 @@ use wasmtime::component::Linker;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 pub use body::{AppBody, BodyCut};
+pub(crate) use request::ERROR_HEADER;
 
 use crate::aot::{Code, LoadError};
 use crate::engine::{EngineError, Pool, Running, Ticking};
@@ -168,8 +169,8 @@ struct App {
     config: AppConfig,
     code: Code,
     mapped: Mutex<Option<ProxyPre<State>>>,
-    /// Slots of the pool that a request needs.
-    memories: u32,
+    /// Places in the pool that a request needs.
+    places: u32,
     gate: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     used_ms: AtomicU64,
@@ -199,8 +200,7 @@ impl AppHost {
     pub fn new(options: AppHostOptions, log: Arc<dyn LogSink>) -> Result<Self, EngineError> {
         let running = Running::apps(options.pool)?;
         let mut linker = Linker::new(&running.engine);
-        request::link(&mut linker)
-            .map_err(|error| EngineError::Settings(format!("{error:#}")))?;
+        request::link(&mut linker).map_err(|error| EngineError::Settings(format!("{error:#}")))?;
         Ok(Self {
             running,
             linker,
@@ -220,11 +220,11 @@ impl AppHost {
     /// not have or is larger than its limits.
     pub fn load(&self, config: AppConfig, code: Code) -> Result<(), LoadError> {
         let pre = self.map(&code)?;
-        let memories = self.needs(&config.limits, &pre)?;
+        let places = self.needs(&config.limits, &pre)?;
         let app = App {
             code,
             mapped: Mutex::new(Some(pre)),
-            memories,
+            places,
             gate: Arc::new(Semaphore::new(self.options.requests_per_app_max)),
             waiting: Arc::new(Semaphore::new(self.options.queue_per_app_max)),
             used_ms: AtomicU64::new(self.now_ms()),
@@ -254,6 +254,11 @@ impl AppHost {
     pub fn stats(&self) -> Vec<AppStats> {
         let apps = self.apps.read().unwrap_or_else(PoisonError::into_inner);
         apps.values().map(|app| app.stats(self.options.requests_per_app_max)).collect()
+    }
+
+    /// Linear memory that guests may still take, bytes.
+    pub fn memory_left_bytes(&self) -> u64 {
+        self.budget.left_bytes()
     }
 
     /// Unmaps the code of apps that had no request for so long; gives their number.
@@ -301,15 +306,12 @@ impl AppHost {
             Arc::clone(&app.waiting).try_acquire_owned().map_err(|_| AppError::Overload)?;
         let both = async {
             let turn = Arc::clone(&app.gate).acquire_owned().await.ok()?;
-            let slot = Arc::clone(&self.slots).acquire_many_owned(app.memories).await.ok()?;
+            let slot = Arc::clone(&self.slots).acquire_many_owned(app.places).await.ok()?;
             Some((turn, slot))
         };
         let wait_max = Duration::from_millis(u64::from(self.options.queue_wait_ms_max));
-        let (turn, slot) = tokio::time::timeout(wait_max, both)
-            .await
-            .ok()
-            .flatten()
-            .ok_or(AppError::Overload)?;
+        let (turn, slot) =
+            tokio::time::timeout(wait_max, both).await.ok().flatten().ok_or(AppError::Overload)?;
         drop(waiting);
         Ok(Place { _ticking: self.running.ticker.run(), _slot: slot, _turn: turn })
     }
@@ -330,7 +332,8 @@ impl AppHost {
         ProxyPre::new(self.linker.instantiate_pre(&component).map_err(link)?).map_err(link)
     }
 
-    /// Checks what the component needs at least against what it may have; gives its memories.
+    /// Checks what the component needs at least against what it may have; gives the places in the
+    /// pool that each of its requests takes.
     fn needs(&self, limits: &Limits, pre: &ProxyPre<State>) -> Result<u32, LoadError> {
         let refuse = |text: String| Err(LoadError::Link(text));
         if limits.memory_bytes_max > self.options.pool.memory_bytes_max {
@@ -355,7 +358,8 @@ impl AppHost {
                 limits.memory_bytes_max >> 20
             ));
         }
-        Ok(needs.num_memories.max(1))
+        // The pool has four tables for each memory.
+        Ok(needs.num_memories.max(needs.num_tables.div_ceil(4)).max(1))
     }
 
     fn now_ms(&self) -> u64 {

@@ -17,11 +17,11 @@ use wasmtime::Store;
 use wasmtime::component::Linker;
 use wasmtime_wasi::{Deterministic, HostMonotonicClock, HostWallClock, WasiCtx};
 
-pub use wit::exports::berth::buildpack::builder::{Output, Process};
-pub use wit::exports::berth::buildpack::detector::Outcome as Verdict;
 pub use wit::berth::buildpack::inventory::Entry;
 pub use wit::berth::buildpack::tools::{Outcome as ToolOutcome, Step};
 pub use wit::berth::buildpack::types::{Context, Failure, Plan, Require, Target};
+pub use wit::exports::berth::buildpack::builder::{Output, Process};
+pub use wit::exports::berth::buildpack::detector::Outcome as Verdict;
 
 use crate::aot::{Code, LoadError};
 use crate::engine::{EngineError, Running};
@@ -152,7 +152,7 @@ pub enum BuildpackError {
 
 /// The engine of the buildpacks. One per process.
 pub struct Buildpacks {
-    running: Running,
+    running: Arc<Running>,
     linker: Linker<State>,
 }
 
@@ -162,7 +162,7 @@ impl Buildpacks {
     /// # Errors
     /// When this machine cannot run it.
     pub fn new() -> Result<Self, EngineError> {
-        let running = Running::extensions()?;
+        let running = Arc::new(Running::extensions()?);
         let mut linker = Linker::new(&running.engine);
         calls::link(&mut linker).map_err(|error| EngineError::Settings(format!("{error:#}")))?;
         Ok(Self { running, linker })
@@ -172,22 +172,22 @@ impl Buildpacks {
     ///
     /// # Errors
     /// `Link` when it is not a component of this world.
-    pub fn load(&self, code: &Code) -> Result<Buildpack<'_>, LoadError> {
+    pub fn load(&self, code: &Code) -> Result<Buildpack, LoadError> {
         let component = code.map(&self.running.engine)?;
         let link = |error: wasmtime::Error| LoadError::Link(format!("{error:#}"));
         let instance = self.linker.instantiate_pre(&component).map_err(link)?;
         let world = wit::BuildpackPre::new(instance).map_err(link)?;
-        Ok(Buildpack { running: &self.running, world })
+        Ok(Buildpack { running: Arc::clone(&self.running), world })
     }
 }
 
 /// A buildpack that can be called. Each call has an instance of its own.
-pub struct Buildpack<'a> {
-    running: &'a Running,
+pub struct Buildpack {
+    running: Arc<Running>,
     world: wit::BuildpackPre<State>,
 }
 
-impl Buildpack<'_> {
+impl Buildpack {
     /// Asks whether the buildpack fits the source.
     ///
     /// # Errors

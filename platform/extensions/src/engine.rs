@@ -9,11 +9,11 @@ mod ticker;
 
 use berth_container::Engine as EngineKind;
 use wasmtime::{
-    Config, Engine, Enabled, InstanceAllocationStrategy, ModuleVersionStrategy, OptLevel,
+    Config, Enabled, Engine, InstanceAllocationStrategy, ModuleVersionStrategy, OptLevel,
     PoolingAllocationConfig, WasmBacktraceDetails,
 };
 
-pub(crate) use ticker::{Ticking, Ticker};
+pub(crate) use ticker::{Ticker, Ticking};
 
 /// Exact version of the engine. Code of another patch is never loaded: a patch may mend a
 /// compiler that compiled wrongly.

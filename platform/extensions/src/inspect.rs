@@ -104,7 +104,8 @@ const WASI: &[&str] = &[
     "wasi:sockets/udp-create-socket",
 ];
 const WASI_HTTP: &[&str] = &["wasi:http/outgoing-handler", "wasi:http/types"];
-const BUILDPACK_IMPORTS: &[&str] = &["source", "log", "inventory", "workspace", "layers", "tools", "types"];
+const BUILDPACK_IMPORTS: &[&str] =
+    &["source", "log", "inventory", "workspace", "layers", "tools", "types"];
 const BUILDPACK_EXPORTS: &[&str] = &["detector", "builder"];
 /// Accepted exactly, one at a time, until the interfaces are frozen.
 const BUILDPACK_VERSION: &str = "0.1.0";
@@ -175,7 +176,8 @@ pub(crate) fn shape(component: &[u8]) -> Result<Shape, NotAComponent> {
     if !component.starts_with(b"\0asm") {
         return Err(NotAComponent::NotWasm);
     }
-    let damaged = |error: wasmparser::BinaryReaderError| NotAComponent::Malformed(error.to_string());
+    let damaged =
+        |error: wasmparser::BinaryReaderError| NotAComponent::Malformed(error.to_string());
     let mut shape = Shape { imports: Vec::new(), exports: Vec::new() };
     let mut depth = 0_u32;
     for payload in Parser::new(0).parse_all(component) {

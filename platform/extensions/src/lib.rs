@@ -11,8 +11,9 @@ pub mod app;
 pub mod buildpack;
 pub mod engine;
 pub mod inspect;
-mod lines;
 pub mod limits;
+mod lines;
+pub mod worker;
 
 pub use aot::{AotCache, AotError, Code, CompileError, LoadError, MacKey, compile};
 pub use app::{AppConfig, AppError, AppHost, AppHostOptions, AppStats, Env, LogSink};
@@ -20,3 +21,4 @@ pub use berth_container::Engine as EngineKind;
 pub use engine::{EngineError, Pool};
 pub use inspect::{AppRefusal, BuildpackRefusal, check_app, check_buildpack};
 pub use limits::{Fault, GuestError, Limits, MemoryBudget};
+pub use worker::{LoadedApp, WorkerClient, WorkerError, WorkerOptions, WorkerStats};

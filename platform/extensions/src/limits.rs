@@ -8,6 +8,8 @@
 
 mod memory;
 mod meter;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,8 +19,8 @@ use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Store, Trap, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView};
 
-pub(crate) use memory::{MemoryLimiter, Refused};
 pub use memory::MemoryBudget;
+pub(crate) use memory::{MemoryLimiter, Refused};
 pub(crate) use meter::Meter;
 
 /// What one call of a guest may use.
@@ -209,11 +211,7 @@ const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 
 /// Says why a call ended. `memory_refused` is what the limiter saw: a guest that was refused
 /// memory mostly ends itself by a trap of its own.
-pub(crate) fn explain(
-    error: &wasmtime::Error,
-    meter: &Meter,
-    memory_refused: bool,
-) -> GuestError {
+pub(crate) fn explain(error: &wasmtime::Error, meter: &Meter, memory_refused: bool) -> GuestError {
     let fault = match error.downcast_ref::<Stopped>() {
         Some(Stopped(fault)) => *fault,
         None if error.downcast_ref::<Trap>() == Some(&Trap::OutOfFuel) => Fault::Cpu,
@@ -260,7 +258,7 @@ fn trap_message(error: &wasmtime::Error) -> String {
     };
     let mut message = format!("the component trapped: {cause}");
     if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
-        for frame in backtrace.to_string().lines().take(13) {
+        for frame in backtrace.to_string().lines().take(25) {
             message.push('\n');
             message.push_str(frame);
         }

@@ -17,7 +17,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 use crate::limits::{Fault, Meter, Stopped};
 
 /// Longest line; a longer one goes on in the next, marked as partial.
-pub const LINE_BYTES_MAX: usize = 8 * 1024;
+pub(crate) const LINE_BYTES_MAX: usize = 8 * 1024;
 /// Largest single write.
 const WRITE_BYTES_MAX: usize = 64 * 1024;
 

@@ -102,6 +102,9 @@ fn place(path: &OsStr, make: bool) -> Result<Place, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mut parent = openat(CWD, start, flags, Mode::empty())?;
     let mut parts = bytes.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
+    if bytes.split(|byte| *byte == b'/').any(|part| part == b"..") {
+        return Err(Errno::XDEV);
+    }
     let mut name = parts.next().ok_or(Errno::INVAL)?;
     for next in parts {
         parent = match beneath(&parent, OsStr::from_bytes(name), flags) {
@@ -109,9 +112,6 @@ fn place(path: &OsStr, make: bool) -> Result<Place, Errno> {
             other => other?,
         };
         name = next;
-    }
-    if name == b".." {
-        return Err(Errno::XDEV);
     }
     Ok(Place { parent, name: OsStr::from_bytes(name).to_owned() })
 }

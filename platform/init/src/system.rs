@@ -1,7 +1,7 @@
 //! The system calls that the standard library does not offer, as safe functions.
 #![expect(unsafe_code, reason = "signals, fork and exec have no safe interface")]
 
-use std::ffi::{CString, OsStr, c_int};
+use std::ffi::{CStr, CString, OsStr, c_int};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -23,9 +23,16 @@ pub(crate) struct Ended {
 
 /// Gives every signal its default disposition; ignored ones survive exec otherwise.
 pub(crate) fn reset_dispositions() {
-    for signal in 1..=64 {
-        // SAFETY: SIG_DFL installs no code. Errors (KILL, STOP, the C library's own) are fine.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // The kernel's structure: handler, flags, restorer, mask. All zero is SIG_DFL.
+    let default = [0_usize; 4];
+    for signal in 1..=64_usize {
+        // By the system call, because C libraries refuse to touch the two signals they use.
+        // SAFETY: SIG_DFL installs no code, and `default` has the kernel's size and outlives the
+        // call. Errors (KILL and STOP have no disposition) are fine.
+        unsafe {
+            let none = std::ptr::null_mut::<usize>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, 8_usize);
+        }
     }
 }
 
@@ -105,8 +112,6 @@ pub(crate) fn spawn(argv: &[impl AsRef<OsStr>]) -> io::Result<i32> {
         .iter()
         .map(|word| CString::new(word.as_ref().as_bytes()))
         .collect::<Result<_, _>>()?;
-    let mut pointers: Vec<_> = argv.iter().map(|word| word.as_ptr()).collect();
-    pointers.push(std::ptr::null());
     // SAFETY: this process has one thread, so the child may do anything.
     let pid = unsafe { libc::fork() };
     match pid {
@@ -114,13 +119,41 @@ pub(crate) fn spawn(argv: &[impl AsRef<OsStr>]) -> io::Result<i32> {
         0 => {
             enter_group();
             set_mask(false);
-            // SAFETY: `pointers` ends with a null and its strings live until the exec.
-            unsafe { libc::execvp(pointers[0], pointers.as_ptr()) };
-            let error = io::Error::last_os_error();
+            let error = execute(&argv);
             std::process::exit(crate::process_one::not_started(&argv[0], &error))
         }
         pid => Ok(pid),
     }
+}
+
+/// Replaces this process by the program, looked up in PATH if its name has no slash. What cannot
+/// be run is an error, never handed to a shell instead.
+fn execute(argv: &[CString]) -> io::Error {
+    let name = argv[0].as_bytes();
+    if name.contains(&b'/') {
+        return execute_file(&argv[0], argv);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut last = io::Error::from_raw_os_error(libc::ENOENT);
+    for folder in path.as_bytes().split(|byte| *byte == b':').filter(|folder| !folder.is_empty()) {
+        let Ok(file) = CString::new([folder, b"/", name].concat()) else { continue };
+        let error = execute_file(&file, argv);
+        match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR) => {}
+            // A directory later in PATH may have one that works.
+            Some(libc::EACCES) => last = error,
+            _ => return error,
+        }
+    }
+    last
+}
+
+fn execute_file(file: &CStr, argv: &[CString]) -> io::Error {
+    let mut pointers: Vec<_> = argv.iter().map(|word| word.as_ptr()).collect();
+    pointers.push(std::ptr::null());
+    // SAFETY: `pointers` ends with a null, and its strings outlive the call.
+    unsafe { libc::execv(file.as_ptr(), pointers.as_ptr()) };
+    io::Error::last_os_error()
 }
 
 fn enter_group() {

@@ -141,6 +141,8 @@ pub struct Wanted {
 pub struct Observed {
     /// Now, Unix milliseconds, from a clock that does not jump while the process lives.
     pub now_ms: i64,
+    /// When this process began to look: time in which nobody looked counts for no deadline.
+    pub began_ms: i64,
     /// The stored instances.
     pub instances: Vec<InstanceRecord>,
     /// Containers and loaded Wasm apps by instance, read after the rows were.

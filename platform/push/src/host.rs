@@ -43,8 +43,6 @@ pub struct Repository {
     pub app: AppId,
     /// Its name, for messages.
     pub name: AppName,
-    /// It was made for this push.
-    pub created: bool,
 }
 
 /// Why a caller may not use a repository.

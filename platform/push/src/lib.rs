@@ -8,6 +8,7 @@
 //! or a release is, or let a client's connection decide about work that is past its release.
 
 mod commands;
+mod converse;
 mod decide;
 mod error;
 mod hook;

@@ -11,7 +11,7 @@ pub struct Limits {
     pub file_bytes_max: u64,
     /// Bytes of all files of a tree.
     pub tree_bytes_max: u64,
-    /// Directories above a file.
+    /// Parts of a path.
     pub depth_max: usize,
     /// Bytes of all paths of a tree.
     pub path_bytes_max: usize,

@@ -75,6 +75,11 @@ impl PushOutput {
         self.put("=====> ", "       ", text);
     }
 
+    /// A line that has its mark already.
+    pub fn marked(&self, line: &str) {
+        self.put("", "       ", line);
+    }
+
     /// No line is taken from here on; those that wait are still delivered.
     pub fn close(&self) {
         self.queue.state().closed = true;

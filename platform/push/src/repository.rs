@@ -16,7 +16,7 @@ use std::sync::OnceLock;
 use berth_model::AppId;
 
 use crate::PushError;
-pub(crate) use refs::{RefError, Update};
+pub(crate) use refs::{RefError, Update, point_head, target};
 
 /// The folder of all repositories. Cheap to clone.
 #[derive(Debug, Clone)]

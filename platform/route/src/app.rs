@@ -69,7 +69,8 @@ impl App {
             return Ok(slot);
         }
         let place = Place::take(&self.queued, self.queue_max).ok_or(Fault::Overload)?;
-        let slot = tokio::time::timeout(self.queue_wait, Arc::clone(&self.slots).acquire_owned()).await;
+        let slot =
+            tokio::time::timeout(self.queue_wait, Arc::clone(&self.slots).acquire_owned()).await;
         drop(place);
         match slot {
             Ok(Ok(slot)) => Ok(slot),

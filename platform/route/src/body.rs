@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use crate::exchange::Exchange;
 use crate::fault::Fault;
@@ -26,6 +26,7 @@ use crate::upstream::{Lease, Link};
 /// The client's body, as one request and its attempts share it.
 pub(crate) struct Upload {
     unread: Mutex<Option<Incoming>>,
+    given_back: Notify,
     read: AtomicBool,
     done: AtomicBool,
     bytes: AtomicU64,
@@ -40,6 +41,7 @@ impl Upload {
     pub(crate) fn new(body: Incoming, bytes_max: u64, watch: Arc<ClientWatch>) -> Self {
         Self {
             unread: Mutex::new(Some(body)),
+            given_back: Notify::new(),
             read: AtomicBool::new(false),
             done: AtomicBool::new(false),
             bytes: AtomicU64::new(0),
@@ -51,14 +53,24 @@ impl Upload {
         }
     }
 
-    /// The body for one attempt; nothing when an earlier one has read of it.
-    pub(crate) fn body(self: &Arc<Self>, link: &Arc<Link>) -> Option<RequestBody> {
-        let incoming = self.slot().take()?;
-        Some(RequestBody(Some(Reading {
-            incoming: Some(incoming),
-            upload: Arc::clone(self),
-            link: Arc::clone(link),
-        })))
+    /// The body for one attempt; nothing when an earlier one has read of it. An attempt that has
+    /// just failed gives the body back as soon as its connection is gone.
+    pub(crate) async fn body(self: &Arc<Self>, link: &Arc<Link>) -> Option<RequestBody> {
+        loop {
+            let given_back = self.given_back.notified();
+            if !self.is_unread() {
+                return None;
+            }
+            let incoming = self.slot().take();
+            if incoming.is_some() {
+                return Some(RequestBody(Some(Reading {
+                    incoming,
+                    upload: Arc::clone(self),
+                    link: Arc::clone(link),
+                })));
+            }
+            given_back.await;
+        }
     }
 
     pub(crate) fn is_unread(&self) -> bool {
@@ -111,13 +123,6 @@ pub(crate) struct UploadError;
 
 impl RequestBody {
     pub(crate) const EMPTY: Self = Self(None);
-
-    /// Moves the body to another connection.
-    pub(crate) fn relink(&mut self, link: &Arc<Link>) {
-        if let Some(reading) = &mut self.0 {
-            reading.link = Arc::clone(link);
-        }
-    }
 }
 
 impl Reading {
@@ -148,7 +153,10 @@ impl Reading {
             .source()
             .and_then(|source| source.downcast_ref::<std::io::Error>())
             .map(std::io::Error::kind);
-        let invalid = [std::io::ErrorKind::InvalidInput, std::io::ErrorKind::InvalidData];
+        let invalid = [
+            std::io::ErrorKind::InvalidInput,
+            std::io::ErrorKind::InvalidData,
+        ];
         let flag = match kind {
             Some(kind) if invalid.contains(&kind) => &self.upload.broken,
             _ => &self.upload.gone,
@@ -188,7 +196,10 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().and_then(|r| r.incoming.as_ref()).is_none_or(Body::is_end_stream)
+        self.0
+            .as_ref()
+            .and_then(|r| r.incoming.as_ref())
+            .is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -204,6 +215,7 @@ impl Drop for Reading {
         if self.upload.is_unread() {
             *self.upload.slot() = self.incoming.take();
         }
+        self.upload.given_back.notify_one();
     }
 }
 
@@ -225,23 +237,32 @@ pub(crate) struct Download {
     pub(crate) lease: Lease,
     pub(crate) entered: Entered,
     /// The app's slot; absent where the answer is a stream that may stay open for hours.
-    pub(crate) slot: Option<OwnedSemaphorePermit>,
+    pub(crate) _slot: Option<OwnedSemaphorePermit>,
     pub(crate) reusable: bool,
     pub(crate) idle_s_hint: Option<u64>,
 }
 
 impl ReplyBody {
     pub(crate) fn page(bytes: Bytes, exchange: Box<Exchange>) -> Self {
-        Self { content: Content::Page(Some(bytes).filter(|b| !b.is_empty())), exchange: Some(exchange) }
+        Self {
+            content: Content::Page(Some(bytes).filter(|b| !b.is_empty())),
+            exchange: Some(exchange),
+        }
     }
 
     /// The head of a tunnel, whose books are closed by the tunnel.
     pub(crate) fn switched() -> Self {
-        Self { content: Content::Done, exchange: None }
+        Self {
+            content: Content::Done,
+            exchange: None,
+        }
     }
 
     pub(crate) fn app(download: Download, exchange: Box<Exchange>) -> Self {
-        let mut body = Self { content: Content::App(download), exchange: Some(exchange) };
+        let mut body = Self {
+            content: Content::App(download),
+            exchange: Some(exchange),
+        };
         if body.is_end_stream() {
             body.complete();
         }
@@ -250,7 +271,10 @@ impl ReplyBody {
 
     fn complete(&mut self) {
         if let Content::App(download) = std::mem::replace(&mut self.content, Content::Done) {
-            let sent = self.exchange.as_ref().is_none_or(|exchange| exchange.is_upload_done());
+            let sent = self
+                .exchange
+                .as_ref()
+                .is_none_or(|exchange| exchange.is_upload_done());
             if download.reusable && sent {
                 download.lease.give_back(download.idle_s_hint);
             }
@@ -260,7 +284,10 @@ impl ReplyBody {
         }
     }
 
-    fn poll_app(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_app(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Content::App(download) = &mut self.content else {
             return Poll::Ready(None);
         };

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
-use http::{HeaderMap, Response, StatusCode};
+use http::{Response, StatusCode};
 
 /// Names a router's own answer on the response.
 pub(crate) const X_ROUTER_ERROR: HeaderName = HeaderName::from_static("x-router-error");
@@ -68,8 +68,12 @@ impl Fault {
     pub(crate) fn is_of_target(self) -> bool {
         matches!(
             self,
-            Self::Refused | Self::Reset | Self::BadResponse | Self::ConnectTimeout
-                | Self::HeaderTimeout | Self::BodyTimeout
+            Self::Refused
+                | Self::Reset
+                | Self::BadResponse
+                | Self::ConnectTimeout
+                | Self::HeaderTimeout
+                | Self::BodyTimeout
         )
     }
 
@@ -77,8 +81,14 @@ impl Fault {
     fn closes(self) -> bool {
         matches!(
             self,
-            Self::BadFraming | Self::BadHost | Self::BadUri | Self::Method | Self::SlowClient
-                | Self::BodyTooLarge | Self::UriTooLong | Self::HeadTooLarge
+            Self::BadFraming
+                | Self::BadHost
+                | Self::BadUri
+                | Self::Method
+                | Self::SlowClient
+                | Self::BodyTooLarge
+                | Self::UriTooLong
+                | Self::HeadTooLarge
         )
     }
 
@@ -91,15 +101,17 @@ impl Fault {
         }
     }
 
-    /// The answer, in HTML where `accepts` (the request's headers) asks for it.
-    pub(crate) fn response(self, accepts: Option<&HeaderMap>) -> Response<Bytes> {
-        let html = accepts
-            .and_then(|headers| headers.get(header::ACCEPT))
-            .is_some_and(|value| contains(value.as_bytes(), b"text/html"));
+    /// The answer, in HTML where the request's `Accept` names it.
+    pub(crate) fn response(self, accept: Option<&HeaderValue>) -> Response<Bytes> {
+        let html = accept.is_some_and(|value| contains(value.as_bytes(), b"text/html"));
         let mut response = Response::new(self.page(html));
         *response.status_mut() =
             StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let kind = if html { "text/html; charset=utf-8" } else { "text/plain; charset=utf-8" };
+        let kind = if html {
+            "text/html; charset=utf-8"
+        } else {
+            "text/plain; charset=utf-8"
+        };
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -108,7 +120,10 @@ impl Fault {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after_s()));
         }
         if self == Self::Method {
-            headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+            headers.insert(
+                header::ALLOW,
+                HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+            );
         }
         if self.closes() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -153,5 +168,6 @@ impl Fault {
 
 /// Whether `part` stands in `text`, ignoring ASCII case.
 pub(crate) fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part))
+    text.windows(part.len())
+        .any(|window| window.eq_ignore_ascii_case(part))
 }

@@ -42,9 +42,14 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) -> Asked {
             .cloned();
     }
     remove_nominated(headers);
-    remove_where(headers, |name| is_hop_by_hop(name) || is_ours(name) || name.contains('_'));
+    remove_where(headers, |name| {
+        is_hop_by_hop(name) || is_ours(name) || name.contains('_')
+    });
     // The router has answered the expectation by reading the body.
-    if headers.get(header::EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+    if headers
+        .get(header::EXPECT)
+        .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    {
         headers.remove(header::EXPECT);
     }
     asked
@@ -86,7 +91,10 @@ pub(crate) fn strip_response(headers: &mut HeaderMap, upgrade: bool) {
     let protocol = headers.get(header::UPGRADE).cloned().filter(|_| upgrade);
     remove_nominated(headers);
     remove_where(headers, |name| {
-        is_hop_by_hop(name) || name == "alt-svc" || name == "x-router-error" || name.starts_with("berth-")
+        is_hop_by_hop(name)
+            || name == "alt-svc"
+            || name == "x-router-error"
+            || name.starts_with("berth-")
     });
     if let Some(protocol) = protocol {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -103,8 +111,17 @@ pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
             || name.starts_with("content-")
             || matches!(
                 name,
-                "host" | "authorization" | "cookie" | "set-cookie" | "cache-control" | "expect"
-                    | "max-forwards" | "range" | "location" | "x-request-id" | "x-router-error"
+                "host"
+                    | "authorization"
+                    | "cookie"
+                    | "set-cookie"
+                    | "cache-control"
+                    | "expect"
+                    | "max-forwards"
+                    | "range"
+                    | "location"
+                    | "x-request-id"
+                    | "x-router-error"
             )
     });
 }
@@ -120,16 +137,26 @@ pub(crate) fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// A response's own limit on idle time, `Keep-Alive: timeout=n`, in seconds.
 pub(crate) fn keep_alive_timeout_s(headers: &HeaderMap) -> Option<u64> {
-    headers.get(KEEP_ALIVE)?.to_str().ok()?.split(',').find_map(|part| {
-        let (name, value) = part.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("timeout").then(|| value.trim().parse().ok())?
-    })
+    headers
+        .get(KEEP_ALIVE)?
+        .to_str()
+        .ok()?
+        .split(',')
+        .find_map(|part| {
+            let (name, value) = part.split_once('=')?;
+            name.trim()
+                .eq_ignore_ascii_case("timeout")
+                .then(|| value.trim().parse().ok())?
+        })
 }
 
 /// Whether a comma-separated field holds `token`.
 pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     headers.get_all(name).iter().any(|value| {
-        value.to_str().is_ok_and(|text| text.split(',').any(|t| t.trim().eq_ignore_ascii_case(token)))
+        value.to_str().is_ok_and(|text| {
+            text.split(',')
+                .any(|t| t.trim().eq_ignore_ascii_case(token))
+        })
     })
 }
 
@@ -137,7 +164,13 @@ pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> 
 fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
-        "connection" | "keep-alive" | "te" | "transfer-encoding" | "upgrade" | "http2-settings" | "proxy"
+        "connection"
+            | "keep-alive"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+            | "proxy"
     ) || name.starts_with("proxy-")
 }
 
@@ -145,16 +178,26 @@ fn is_hop_by_hop(name: &str) -> bool {
 fn is_ours(name: &str) -> bool {
     name.starts_with("x-forwarded-")
         || name.starts_with("berth-")
-        || matches!(name, "forwarded" | "x-real-ip" | "x-request-start" | "x-router-error")
+        || matches!(
+            name,
+            "forwarded" | "x-real-ip" | "x-request-start" | "x-router-error"
+        )
 }
 
 /// Removes what `Connection` names. Framing and Host are no one's to remove.
 fn remove_nominated(headers: &mut HeaderMap) {
     let plain = |token: &str| {
         token.is_empty()
-            || ["close", "keep-alive", "upgrade", "te", "host", "content-length"]
-                .iter()
-                .any(|known| token.eq_ignore_ascii_case(known))
+            || [
+                "close",
+                "keep-alive",
+                "upgrade",
+                "te",
+                "host",
+                "content-length",
+            ]
+            .iter()
+            .any(|known| token.eq_ignore_ascii_case(known))
     };
     let nominated: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
@@ -170,8 +213,11 @@ fn remove_nominated(headers: &mut HeaderMap) {
 }
 
 fn remove_where(headers: &mut HeaderMap, doomed: impl Fn(&str) -> bool) {
-    let names: Vec<HeaderName> =
-        headers.keys().filter(|name| doomed(name.as_str())).cloned().collect();
+    let names: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| doomed(name.as_str()))
+        .cloned()
+        .collect();
     for name in names {
         headers.remove(name);
     }
@@ -208,7 +254,11 @@ mod tests {
     #[test]
     fn upgrade_is_granted_only_when_connection_names_it_and_never_for_h2c() {
         let asked = |connection, protocol| {
-            strip_request(&mut map(&[("connection", connection), ("upgrade", protocol)])).upgrade
+            strip_request(&mut map(&[
+                ("connection", connection),
+                ("upgrade", protocol),
+            ]))
+            .upgrade
         };
         assert!(asked("keep-alive, Upgrade", "websocket").is_some());
         assert!(asked("keep-alive", "websocket").is_none());
@@ -240,7 +290,13 @@ mod tests {
 
     #[test]
     fn the_apps_own_keep_alive_limit_is_read() {
-        assert_eq!(keep_alive_timeout_s(&map(&[("keep-alive", "timeout=5, max=100")])), Some(5));
-        assert_eq!(keep_alive_timeout_s(&map(&[("keep-alive", "max=100")])), None);
+        assert_eq!(
+            keep_alive_timeout_s(&map(&[("keep-alive", "timeout=5, max=100")])),
+            Some(5)
+        );
+        assert_eq!(
+            keep_alive_timeout_s(&map(&[("keep-alive", "max=100")])),
+            None
+        );
     }
 }

@@ -55,19 +55,30 @@ impl Lease {
     /// A pooled connection of `target`, idle for `idle_max` at most.
     pub(crate) fn pooled(target: &Arc<Target>, idle_max: Duration) -> Option<Self> {
         let (link, connection) = target.pool.take(clock::ms(idle_max))?;
-        Some(Self { link, reused: true, connection: Some(connection), target: Arc::clone(target) })
+        Some(Self {
+            link,
+            reused: true,
+            connection: Some(connection),
+            target: Arc::clone(target),
+        })
     }
 
     /// A new connection to `target`.
-    pub(crate) async fn connect(target: &Arc<Target>, connector: &Connector) -> Result<Self, Fault> {
+    pub(crate) async fn connect(
+        target: &Arc<Target>,
+        connector: &Connector,
+    ) -> Result<Self, Fault> {
         let stream = tokio::time::timeout(connector.timeout, open(&target.endpoint))
             .await
             .map_err(|_| Fault::ConnectTimeout)?
             .map_err(|e| fault_of_connect(&e))?;
         let link = Arc::new(Link::default());
         let io = TokioIo::new(UpstreamIo::new(stream, Arc::clone(&link)));
-        let (sender, connection) =
-            connector.http.handshake(io).await.map_err(|_| Fault::Reset)?;
+        let (sender, connection) = connector
+            .http
+            .handshake(io)
+            .await
+            .map_err(|_| Fault::Reset)?;
         let cut = target.cut.clone();
         let driver = tokio::spawn(async move {
             tokio::select! {
@@ -80,7 +91,10 @@ impl Lease {
         Ok(Self {
             link,
             reused: false,
-            connection: Some(Connection { sender, driver: driver.abort_handle() }),
+            connection: Some(Connection {
+                sender,
+                driver: driver.abort_handle(),
+            }),
             target: Arc::clone(target),
         })
     }
@@ -106,7 +120,9 @@ impl Lease {
             if self.target.is_removed() {
                 return;
             }
-            self.target.pool.put(Arc::clone(&self.link), connection, idle_s_hint);
+            self.target
+                .pool
+                .put(Arc::clone(&self.link), connection, idle_s_hint);
             // The removal may have cleared the pool just before.
             if self.target.is_removed() {
                 self.target.pool.clear();
@@ -141,7 +157,10 @@ impl Connector {
         http.max_headers(config.limits.response_headers_max)
             .max_header_size(config.limits.response_head_bytes_max)
             .max_buf_size(config.limits.response_head_bytes_max.max(16 * 1024));
-        Self { http, timeout: config.deadlines.connect }
+        Self {
+            http,
+            timeout: config.deadlines.connect,
+        }
     }
 }
 
@@ -172,7 +191,14 @@ pub(crate) fn keep_alive(socket: impl std::os::fd::AsFd) -> io::Result<()> {
 /// A target that cannot be reached, unless it is the router that ran out of something.
 fn fault_of_connect(error: &io::Error) -> Fault {
     use rustix::io::Errno;
-    let own = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL, Errno::AGAIN];
+    let own = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::ADDRNOTAVAIL,
+        Errno::AGAIN,
+    ];
     match error.raw_os_error() {
         Some(code) if own.iter().any(|errno| errno.raw_os_error() == code) => Fault::Overload,
         _ if error.kind() == io::ErrorKind::TimedOut => Fault::ConnectTimeout,

@@ -82,7 +82,11 @@ pub fn boot(options: &args::Serve) -> Result<Booted> {
     drop(runtime);
     let first_admin_token = admin_token(&data, options.admin_uid)?;
     give_state_to(&data, ids.control)?;
-    privileges::drop_to(ids.control).context("cannot give up root")?;
+    // What a killed git left belongs to the tool id: it can be removed now, but not later.
+    let swept = berth_push::Repositories::open(data.root.join("git")).and_then(|git| git.sweep());
+    swept.context("cannot clear up the git repositories")?;
+    // Repositories are written by git under the tool id and read by this process.
+    privileges::drop_to(ids.control, &[ids.tool]).context("cannot give up root")?;
     Ok(Booted { data, lock, key, programs, agent, ids, network, api, ssh, http, first_admin_token })
 }
 
@@ -152,49 +156,77 @@ async fn start_workers(
     http: SocketAddr,
 ) -> Result<SocketAddr> {
     let folder = data.control_folder();
-    let route_control = folder.join("route.sock");
-    // A router that survived holds the address; it hands its listener over.
-    let listener = match berth_route::RouterClient::inherit(&route_control).await {
-        Some(listener) => TcpListener::from(listener),
-        None => bind(http, "--http")?,
-    };
+    let route = folder.join("route.sock");
+    ensure(agent, Program::Route, || {
+        Ok(vec![control_socket(&route, ids.control)?, bind(http, "--http")?.into()])
+    })
+    .await?;
+    ensure(agent, Program::Wasm, || {
+        Ok(vec![
+            control_socket(&folder.join("wasm.sock"), ids.control)?,
+            control_socket(&folder.join("wasm-requests.sock"), ids.route)?,
+        ])
+    })
+    .await?;
+    // A router that survived may listen elsewhere than this start says.
+    let router = router(&route).await?;
+    let listener = TcpListener::from(router.listeners().await.context("the router does not answer")?);
     let bound = listener.local_addr()?;
-    let wasm_requests = folder.join("wasm-requests.sock");
-    for (program, sockets) in [
-        (Program::Route, vec![control_socket(&route_control, ids.control, 0o600)?, listener.into()]),
-        (
-            Program::Wasm,
-            vec![
-                control_socket(&folder.join("wasm.sock"), ids.control, 0o600)?,
-                control_socket(&wasm_requests, ids.route, 0o600)?,
-            ],
-        ),
-    ] {
-        agent
-            .call(&Request::Worker { program }, &sockets)
-            .await
-            .with_context(|| format!("cannot start the {program:?} worker"))?;
+    if http.port() != 0 && bound != http {
+        tracing::warn!(%bound, asked = %http, "the router goes on at its old address; `berthd down` first to change it");
     }
     Ok(bound)
 }
 
-/// Binds a new socket in the place of an old one. A worker that is kept goes on with the old one's
-/// descriptor, so the path must stay its own: the caller only replaces what nobody answers on.
-fn control_socket(path: &Path, owner: u32, mode: u32) -> Result<OwnedFd> {
-    let beside = path.with_extension("new");
-    match std::fs::remove_file(&beside) {
+/// The router that was just started, or found; it opens its socket in its own time.
+async fn router(path: &Path) -> Result<berth_route::RouterClient> {
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        match berth_route::RouterClient::connect(path).await {
+            Ok(router) => return Ok(router),
+            Err(error) if tokio::time::Instant::now() > deadline => {
+                return Err(error).context("the router does not come up");
+            }
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// Finds a worker running, or starts it on new sockets. An agent that knows the worker has its
+/// sockets; only where there is none are the paths taken by new ones.
+async fn ensure(
+    agent: &Agent,
+    program: Program,
+    sockets: impl FnOnce() -> Result<Vec<OwnedFd>>,
+) -> Result<()> {
+    let request = Request::Worker { program };
+    let call = match agent.call(&request, &[]).await {
+        Err(AgentError::Failed { .. }) => agent.call(&request, &sockets()?).await,
+        found => found,
+    };
+    call.map(drop).with_context(|| format!("cannot start the {program:?} worker"))
+}
+
+/// Binds a socket that its owner alone may connect to, in the place of a dead one.
+fn control_socket(path: &Path, owner: u32) -> Result<OwnedFd> {
+    match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot remove {}", beside.display()));
+            return Err(error).with_context(|| format!("cannot remove {}", path.display()));
         }
         _ => {}
     }
-    let listener = UnixListener::bind(&beside)
-        .with_context(|| format!("cannot listen on {}", beside.display()))?;
-    chown(&beside, Some(owner), Some(owner))?;
-    std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(mode))?;
-    std::fs::rename(&beside, path)?;
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    chown(path, Some(owner), Some(owner))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
     Ok(listener.into())
+}
+
+/// The hash under which the store knows a token.
+pub fn token_hash(token: &str) -> String {
+    use sha2::Digest as _;
+    hex::encode(sha2::Sha256::digest(token.as_bytes()))
 }
 
 /// Makes the administrator's token at the first start.

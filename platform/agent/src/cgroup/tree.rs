@@ -2,9 +2,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::LeafLimits;
@@ -147,11 +149,14 @@ impl Leaf {
         Path::new("/").join(&self.path)
     }
 
-    /// Processes in the leaf, as this process's pid namespace names them.
+    /// Processes in the leaf and in leaves within it, as this process's pid namespace names them.
     pub(crate) fn processes(&self) -> Vec<u32> {
-        let path = self.main().join("cgroup.procs");
-        let text = fs::read_to_string(path).unwrap_or_default();
-        text.lines().filter_map(|line| line.parse().ok()).collect()
+        let mut found = Vec::new();
+        for folder in std::iter::once(self.main()).chain(children(&self.main())) {
+            let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+            found.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+        }
+        found
     }
 
     /// Kills every process in the leaf and waits until none is left. A process that forks while
@@ -193,6 +198,26 @@ impl Leaf {
         if self.processes().contains(&pid) {
             let _ = pidfd_send_signal(&process, Signal::KILL);
         }
+    }
+
+    /// A leaf within this one, for processes that are ended together. Without limits of its own:
+    /// those of this leaf hold for both.
+    pub(crate) fn child(&self, name: &str) -> Leaf {
+        Leaf { version: self.version, path: self.path.join(name) }
+    }
+
+    /// A descriptor that becomes readable when memory is short. Only v1 has and needs one: on v2
+    /// the kernel ends the whole leaf.
+    pub(crate) fn oom_event(&self) -> Option<OwnedFd> {
+        if self.version == Version::V2 {
+            return None;
+        }
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let event = eventfd(0, flags).ok()?;
+        let control = File::open(self.v1("memory").join("memory.oom_control")).ok()?;
+        let line = format!("{} {}", event.as_raw_fd(), control.as_raw_fd());
+        fs::write(self.v1("memory").join("cgroup.event_control"), line).ok()?;
+        Some(event)
     }
 
     /// Removes the emptied leaf; one that is not there is fine.
@@ -281,9 +306,21 @@ fn remove_everywhere(version: Version, path: &Path) -> Result<(), Failure> {
             .collect(),
     };
     for folder in trees.iter().map(|tree| tree.join(path)) {
+        for child in children(&folder) {
+            remove_folder(&child)?;
+        }
         remove_folder(&folder)?;
     }
     Ok(())
+}
+
+/// Leaves are at most two deep.
+fn children(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 /// A leaf whose last process was just reaped may be busy for a moment.

@@ -17,9 +17,12 @@ use rustix::mount::{
 use rustix::thread::UnshareFlags;
 
 use crate::context::IdBlock;
-use crate::disk;
+use crate::disk::{self, Life};
 use crate::failure::{Because, Failure};
 use crate::run_wire::{APP_USER, RunSpec};
+
+/// Size of an app's named build caches together.
+const CACHES_MIB: u32 = 4096;
 
 /// Leaves the host's mount namespace. Mounts of the host go on arriving and, more important,
 /// leaving; nothing goes back.
@@ -99,7 +102,7 @@ impl Layout {
                 }
             }
         }
-        disk::make(&spec.disk, spec.limits.disk_mib)?;
+        disk::make(&spec.disk, spec.limits.disk_mib, Life::OneContainer)?;
         disk::attach(&spec.disk, &self.disk)?;
         for name in ["u", "w"] {
             let path = self.disk.join(name);
@@ -154,14 +157,28 @@ impl Layout {
         mounted.because(|| format!("mounting {layers} layers and a disk as one root"))
     }
 
-    /// Mounts the app's caches.
+    /// Mounts the app's caches: those of its last build, unless they cannot be read or are almost
+    /// full. Then they begin anew, as a whole.
     pub(crate) fn mount_caches(&self, disk: &Path, ids: IdBlock) -> Result<(), Failure> {
+        let usable = disk.exists() && disk::attach(disk, &self.caches).is_ok();
+        if usable && almost_full(&self.caches)? {
+            unmount(&self.caches, UnmountFlags::empty()).because(|| "emptying the caches")?;
+        } else if usable {
+            return Ok(());
+        }
+        disk::make(disk, CACHES_MIB, Life::Kept)?;
         disk::attach(disk, &self.caches)?;
         own(&self.caches, ids, APP_USER)?;
         let _ = fs::remove_dir(self.caches.join("lost+found"));
         fs::set_permissions(&self.caches, fs::Permissions::from_mode(0o755))
             .because(|| "opening the caches to the app")
     }
+}
+
+/// Less than a twentieth of the space or of the files is left.
+fn almost_full(folder: &Path) -> Result<bool, Failure> {
+    let left = rustix::fs::statvfs(folder).because(|| "measuring the caches")?;
+    Ok(left.f_bavail < left.f_blocks / 20 || left.f_favail < left.f_files / 20)
 }
 
 fn short(index: usize) -> String {

@@ -53,11 +53,7 @@ pub const fn component_bytes_max(kind: EngineKind) -> u64 {
 /// # Errors
 /// `TooLarge` beyond [`component_bytes_max`], `NotAComponent`, `Invalid` with the validator's
 /// words, and what reading and writing say.
-pub fn compile(
-    kind: EngineKind,
-    wasm: impl Read,
-    mut out: impl Write,
-) -> Result<(), CompileError> {
+pub fn compile(kind: EngineKind, wasm: impl Read, mut out: impl Write) -> Result<(), CompileError> {
     let bytes_max = component_bytes_max(kind);
     let mut component = Vec::new();
     wasm.take(bytes_max + 1).read_to_end(&mut component).map_err(CompileError::Read)?;

@@ -123,28 +123,64 @@ where
         .new_response_outparam(sender)
         .map_err(|error| AppError::BadRequest(error.to_string()))?;
     app.counters.requests.fetch_add(1, Ordering::Relaxed);
+    let report = Report { app, sink, what };
     let failure = Failure::default();
-    let run = Run { app, pre, store, meter, failure: Arc::clone(&failure), sink, what, _place: place };
-    let mut guest = GuestTask::new(tokio::spawn(run.to_end(incoming, outparam)).abort_handle());
+    let run = Run {
+        report: report.clone(),
+        pre,
+        store,
+        meter,
+        failure: Arc::clone(&failure),
+        _place: place,
+    };
+    let mut guest = GuestTask::new(tokio::spawn(run.drive(incoming, outparam)).abort_handle());
 
     let reply_max = Duration::from_millis(u64::from(limits.reply_ms_max));
-    match tokio::time::timeout(reply_max, head).await {
+    let error = match tokio::time::timeout(reply_max, head).await {
+        // It would switch the connection to the router to another protocol, or announce a second head.
+        Ok(Ok(Ok(response))) if response.status().is_informational() => trap(format!(
+            "the component answered with status {}, which apps cannot",
+            response.status()
+        )),
         Ok(Ok(Ok(response))) => {
             let (mut parts, body) = response.into_parts();
             parts.headers.remove(ERROR_HEADER);
             if bodiless {
                 guest.release();
             }
-            Ok(Response::from_parts(parts, AppBody::new(body, failure, guest)))
+            return Ok(Response::from_parts(parts, AppBody::new(body, failure, guest)));
         }
-        Ok(Ok(Err(code))) => Err(trap(format!("the component answered with an error: {code}"))),
-        // The store is gone, and why was noted before.
-        Ok(Err(_)) => Err(take(&failure)
-            .unwrap_or_else(|| trap("the component ended without an answer".to_owned()))),
-        Err(_) => Err(AppError::Guest(GuestError {
+        Ok(Ok(Err(code))) => trap(format!("the component answered with an error: {code}")),
+        // The store is gone; why, was noted and reported before.
+        Ok(Err(_)) => match take(&failure) {
+            Some(error) => return Err(error),
+            None => trap("the component ended without an answer".to_owned()),
+        },
+        Err(_) => AppError::Guest(GuestError {
             fault: Fault::Timeout,
             message: format!("the component did not answer within {} ms", limits.reply_ms_max),
-        })),
+        }),
+    };
+    report.failed(&error);
+    Err(error)
+}
+
+/// Who hears of a failure: the app's log and its counters.
+#[derive(Clone)]
+struct Report {
+    app: Arc<App>,
+    sink: Sink,
+    /// Method and path; a query may hold secrets.
+    what: String,
+}
+
+impl Report {
+    fn failed(&self, failure: &AppError) {
+        self.app.counters.failures.fetch_add(1, Ordering::Relaxed);
+        let text = format!("{} failed: {failure}", crate::lines::printable(&self.what, 512));
+        for line in text.lines() {
+            (self.sink)(LogStream::System, line, false);
+        }
     }
 }
 
@@ -199,18 +235,16 @@ fn wasi(app: &App, sink: &Sink, meter: &Arc<Meter>) -> WasiCtx {
 
 /// A guest on its way.
 struct Run {
-    app: Arc<App>,
+    report: Report,
     pre: ProxyPre<State>,
     store: Store<State>,
     meter: Arc<Meter>,
     failure: Failure,
-    sink: Sink,
-    what: String,
     _place: Place,
 }
 
 impl Run {
-    async fn to_end(
+    async fn drive(
         mut self,
         incoming: Resource<HostIncomingRequest>,
         outparam: Resource<HostResponseOutparam>,
@@ -223,10 +257,6 @@ impl Run {
                 proxy.wasi_http_incoming_handler().call_handle(store, incoming, outparam).await
             })
             .await;
-        let counters = &self.app.counters;
-        counters.cpu_ns.fetch_add(self.meter.cpu_ns(), Ordering::Relaxed);
-        let memory = &self.store.data().sandbox.memory;
-        counters.memory_peak_bytes.fetch_max(memory.peak_bytes(), Ordering::Relaxed);
         let failure = match ended {
             Some(Ok(())) => return,
             Some(Err(error)) => self.explain(&error),
@@ -235,11 +265,7 @@ impl Run {
                 message: limits::limit_message(Fault::Timeout, self.meter.limits()),
             }),
         };
-        counters.failures.fetch_add(1, Ordering::Relaxed);
-        let text = format!("{} failed: {failure}", crate::lines::printable(&self.what, 512));
-        for line in text.lines() {
-            (self.sink)(LogStream::System, line, false);
-        }
+        self.report.failed(&failure);
         // Before the store and with it the guest's streams go.
         let _ = self.failure.set(failure);
     }
@@ -251,5 +277,15 @@ impl Run {
             return AppError::Overload;
         }
         AppError::Guest(limits::explain(error, &self.meter, refused.is_some()))
+    }
+}
+
+impl Drop for Run {
+    /// Also counts a guest that was ended because nobody waited for it any more.
+    fn drop(&mut self) {
+        let counters = &self.report.app.counters;
+        counters.cpu_ns.fetch_add(self.meter.cpu_ns(), Ordering::Relaxed);
+        let peak_bytes = self.store.data().sandbox.memory.peak_bytes();
+        counters.memory_peak_bytes.fetch_max(peak_bytes, Ordering::Relaxed);
     }
 }

@@ -19,6 +19,7 @@ pub(crate) struct State {
 }
 
 /// An open layer.
+#[expect(unreachable_pub, reason = "the macro re-exports it from a module that is private too")]
 pub struct Layer {
     name: String,
 }
@@ -58,7 +59,9 @@ impl State {
         }
         Err(HostError::Failure(Failure {
             code: "not-while-detecting".to_owned(),
-            message: format!("{what} cannot be used while a buildpack detects, only while it builds"),
+            message: format!(
+                "{what} cannot be used while a buildpack detects, only while it builds"
+            ),
             retry: false,
             extra: Vec::new(),
         }))

@@ -67,10 +67,8 @@ impl Shared {
     fn tick(&self, engine: &EngineWeak) {
         loop {
             let idle = |state: &mut State| state.guests == 0 && !state.closed;
-            let state = self
-                .changed
-                .wait_while(self.lock(), idle)
-                .unwrap_or_else(PoisonError::into_inner);
+            let state =
+                self.changed.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
             if state.closed && state.guests == 0 {
                 return;
             }

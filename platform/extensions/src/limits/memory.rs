@@ -170,11 +170,8 @@ mod tests {
     const PAGE: usize = 65_536;
 
     fn limiter(budget: Option<MemoryBudget>) -> MemoryLimiter {
-        let limits = Limits {
-            memory_bytes_max: 4 * PAGE as u64,
-            table_elements_max: 10,
-            ..Limits::APP
-        };
+        let limits =
+            Limits { memory_bytes_max: 4 * PAGE as u64, table_elements_max: 10, ..Limits::APP };
         MemoryLimiter::new(&limits, budget)
     }
 

@@ -72,13 +72,11 @@ impl Meter {
         }
     }
 
-    /// The first limit that was reached. Called on the thread that runs the guest.
+    /// The limit that was reached, of those that no host function enforces by itself. Called on
+    /// the thread that runs the guest.
     pub(crate) fn overrun(&self) -> Option<Fault> {
-        let over = |counter: &AtomicU64, max| counter.load(Ordering::Relaxed) > max;
-        if over(&self.host_calls, self.limits.host_calls_max) {
+        if self.host_calls.load(Ordering::Relaxed) > self.limits.host_calls_max {
             Some(Fault::HostCalls)
-        } else if over(&self.output_bytes, self.limits.output_bytes_max) {
-            Some(Fault::Output)
         } else if self.cpu_ns() > u64::from(self.limits.cpu_ms_max) * 1_000_000 {
             Some(Fault::Cpu)
         } else {

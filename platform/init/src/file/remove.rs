@@ -1,7 +1,7 @@
 //! Removes a tree through descriptors, so that no link is followed and no path grows too long.
 
 use std::ffi::OsStr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, unlinkat};
@@ -23,11 +23,12 @@ fn tree(parent: BorrowedFd<'_>, name: &OsStr, depth: u32) -> Result<(), Errno> {
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = openat(parent, name, flags, Mode::empty())?;
-    for entry in Dir::read_from(&directory)? {
-        let entry = entry?;
+    // Read to the end before anything is removed: a listing may skip entries when others go.
+    let entries: Vec<_> = Dir::read_from(&directory)?.collect::<Result<_, _>>()?;
+    for entry in entries {
         let inside = entry.file_name().to_bytes();
         if !matches!(inside, b"." | b"..") {
-            tree(std::os::fd::AsFd::as_fd(&directory), OsStr::from_bytes(inside), depth - 1)?;
+            tree(directory.as_fd(), OsStr::from_bytes(inside), depth - 1)?;
         }
     }
     match unlinkat(parent, name, AtFlags::REMOVEDIR) {

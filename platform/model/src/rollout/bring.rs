@@ -30,14 +30,31 @@ impl Planner<'_> {
         self.steps.push(Step::Advance(rollout.deployment.id, to));
     }
 
+    /// Ends the deployment. Before the switch no table had its instances: they need no drain.
     fn fail(&mut self, rollout: &Rollout, failure: Failure) {
-        self.steps.push(Step::Fail(rollout.deployment.id, failure));
+        let deployment = &rollout.deployment;
+        self.steps.push(Step::Fail(deployment.id, failure));
+        let serves = |release| {
+            self.wanted.current.as_ref().is_some_and(|current| current.release == release)
+        };
+        if deployment.state < DeploymentState::Switching && !serves(deployment.release) {
+            let own: Vec<_> = self
+                .seen()
+                .filter(|seen| seen.is_instance() && seen.row.deployment == Some(deployment.id))
+                .filter(|seen| !seen.row.state.is_terminal())
+                .collect();
+            for seen in own {
+                self.stop(seen, Ending::stopped());
+            }
+        }
     }
 
-    /// Whether `limit_ms` have passed since the deployment came to its state.
+    /// Whether `limit_ms` have passed since the deployment came to its state, as far as somebody
+    /// looked.
     fn is_over(&mut self, rollout: &Rollout, limit_ms: u32) -> bool {
         let now_ms = self.observed.now_ms;
-        let end_ms = rollout.deployment.changed_at_ms.min(now_ms) + i64::from(limit_ms);
+        let since_ms = rollout.deployment.changed_at_ms.max(self.observed.began_ms);
+        let end_ms = since_ms.min(now_ms) + i64::from(limit_ms);
         if now_ms < end_ms {
             self.wake(end_ms);
         }

@@ -156,6 +156,7 @@ impl Machine {
         let release = |release| self.fetched.contains(&release);
         Observed {
             now_ms: self.now_ms,
+            began_ms: 0,
             instances: self.rows.values().cloned().collect(),
             containers: self
                 .containers

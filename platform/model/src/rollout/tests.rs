@@ -95,6 +95,26 @@ fn what_does_not_come_up_fails_and_the_old_release_goes_on() {
 }
 
 #[test]
+fn a_ready_instance_of_a_deployment_that_failed_is_not_drained() {
+    let (mut machine, _) = running(Behaviour::Good, web(1));
+    let new = machine.release(Behaviour::Good, None, web(2));
+    let id = machine.deploy(new);
+    while machine.rows.values().filter(|row| row.release == new).count() < 2 {
+        machine.settle(1, || Crash::Never);
+    }
+    let second = machine.rows.values().rfind(|row| row.release == new).unwrap().id;
+    let (_, (since_ms, container)) = machine.containers.remove_entry(&second).unwrap();
+    let crashing = Container { phase: Phase::Waiting, attempt: 3, ..container };
+    while machine.state(id) != DeploymentState::Failed {
+        machine.containers.insert(second, (since_ms.max(machine.now_ms), crashing.clone()));
+        machine.settle(1, || Crash::Never);
+    }
+    machine.settle_calmly();
+    assert_eq!(machine.living(new), 0);
+    assert!(!machine.trace.iter().any(|step| matches!(step, Step::Drain { .. })));
+}
+
+#[test]
 fn three_ends_of_one_process_fail_a_deployment_long_before_its_deadline() {
     let (mut machine, _) = running(Behaviour::Good, web(1));
     let new = machine.release(Behaviour::Exits, None, web(1));
@@ -102,6 +122,22 @@ fn three_ends_of_one_process_fail_a_deployment_long_before_its_deadline() {
     machine.deploy(new);
     machine.settle_calmly();
     assert!(machine.now_ms - began_ms < 10_000);
+}
+
+#[test]
+fn time_in_which_the_platform_was_away_counts_for_no_deadline() {
+    let mut machine = Machine::new();
+    let release = machine.release(Behaviour::Mute, None, web(1));
+    let id = machine.deploy(release);
+    while machine.state(id) != DeploymentState::Checking {
+        machine.settle(1, || Crash::Never);
+    }
+    machine.now_ms += 3_600_000;
+    let is_fail = |step: &Step| matches!(step, Step::Fail(..));
+    let mut observed = machine.observed();
+    assert!(plan(&machine.wanted(), &observed).iter().any(is_fail));
+    observed.began_ms = observed.now_ms;
+    assert!(!plan(&machine.wanted(), &observed).iter().any(is_fail));
 }
 
 #[test]

@@ -91,3 +91,13 @@ pub(super) fn share(repository: &Path, name: &str) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Lets `HEAD` name a branch, which need not exist yet.
+pub(crate) fn point_head(repository: &Repository, name: &str) -> Result<(), git2::Error> {
+    let now = repository.find_reference("HEAD")?;
+    if now.symbolic_target_bytes() == Some(name.as_bytes()) {
+        return Ok(());
+    }
+    repository.set_head(name)?;
+    share(repository.path(), "HEAD").map_err(|e| git2::Error::from_str(&e.to_string()))
+}

@@ -20,7 +20,7 @@ const NAMES: u64 = FANOUT + 256 * 4;
 const BLOB: u8 = 3;
 
 /// The content of a blob of `bytes` bytes, if some pack of the repository holds it whole.
-pub(super) fn open(repository: &Path, blob: Oid, bytes: u64) -> io::Result<Option<impl Read>> {
+pub(super) fn open(repository: &Path, blob: Oid, bytes: u64) -> io::Result<Option<impl Read + use<>>> {
     for entry in fs::read_dir(repository.join("objects/pack"))? {
         let index = entry?.path();
         if index.extension().is_none_or(|extension| extension != "idx") {

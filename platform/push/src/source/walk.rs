@@ -12,8 +12,8 @@ use crate::Limits;
 const TREE_BYTES_MAX: usize = 16 << 20;
 /// Bytes of a symbolic link's target: Linux's PATH_MAX.
 const TARGET_BYTES_MAX: usize = 4095;
-/// Bytes of one path, for the same reason.
-const PATH_BYTES_MAX: usize = 4095;
+/// Bytes of one path: what every reader of source archives takes.
+const PATH_BYTES_MAX: usize = berth_blobs::tar::Caps::SOURCE.path_bytes_max;
 
 /// A file or symbolic link of a tree. Directories follow from paths; git has no empty ones.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,9 +69,9 @@ impl Walk<'_> {
         if self.cancel.is_cancelled() {
             return Err(SourceError::Cancelled);
         }
-        if depth > self.limits.depth_max {
+        if depth >= self.limits.depth_max {
             let what = format!("'{}' lies too deep", names::shown(path));
-            return Err(limit(what, format!("{} directories", self.limits.depth_max)));
+            return Err(limit(what, format!("{} parts of a path", self.limits.depth_max)));
         }
         self.directories += 1;
         if self.directories > self.limits.files_max {
@@ -93,7 +93,7 @@ impl Walk<'_> {
                 return Err(refuse("it is there twice"));
             }
             if path.len() > PATH_BYTES_MAX {
-                return Err(refuse("it has more than 4095 bytes"));
+                return Err(refuse("it has more than 1024 bytes"));
             }
             self.entry(entry.id(), entry.filemode_raw(), path, depth)?;
             path.truncate(length);

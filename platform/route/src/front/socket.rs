@@ -87,19 +87,30 @@ impl ClientIo {
     fn received(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         let phase = self.client.watch.phase();
         let step = self.client.watch.step();
+        if phase == Phase::Spent {
+            // One wait for all that is left, however it trickles in.
+            return Ok(());
+        }
         let waited = self.waiting.take().filter(|waiting| waiting.step == step);
         match phase {
             Phase::Idle => {
                 self.fresh = false;
                 self.head = HeadScan::default();
-                self.head_until_ms = clock::now_ms() + clock::ms(self.config().deadlines.request_head);
+                self.head_until_ms =
+                    clock::now_ms() + clock::ms(self.config().deadlines.request_head);
                 self.client.watch.enter(Phase::Head);
-                self.head.feed(bytes, self.client.router.config.limits.uri_bytes_max)
+                self.head
+                    .feed(bytes, self.client.router.config.limits.uri_bytes_max)
             }
-            Phase::Head => self.head.feed(bytes, self.client.router.config.limits.uri_bytes_max),
+            Phase::Head => self
+                .head
+                .feed(bytes, self.client.router.config.limits.uri_bytes_max),
             Phase::Busy => {
                 if self.pace.step != step {
-                    self.pace = Pace { step, ..Pace::default() };
+                    self.pace = Pace {
+                        step,
+                        ..Pace::default()
+                    };
                 }
                 self.pace.bytes += bytes.len() as u64;
                 let since_ms = waited.map(|waiting| waiting.since_ms);
@@ -118,7 +129,10 @@ impl ClientIo {
             return Poll::Pending;
         }
         let waiting = self.waiting.filter(|waiting| waiting.step == step);
-        let waiting = waiting.unwrap_or_else(|| Waiting { step, since_ms: clock::now_ms() });
+        let waiting = waiting.unwrap_or_else(|| Waiting {
+            step,
+            since_ms: clock::now_ms(),
+        });
         self.waiting = Some(waiting);
         let deadline_ms = self.deadline_ms(phase, waiting);
         ready!(self.timer.poll_until(deadline_ms, cx));
@@ -143,8 +157,11 @@ impl ClientIo {
             Phase::Spent => waiting.since_ms + clock::ms(deadlines.linger),
             Phase::Busy => {
                 let known = self.pace.step == waiting.step;
-                let (bytes, waited_ms) =
-                    if known { (self.pace.bytes, self.pace.waited_ms) } else { (0, 0) };
+                let (bytes, waited_ms) = if known {
+                    (self.pace.bytes, self.pace.waited_ms)
+                } else {
+                    (0, 0)
+                };
                 let rate = self.config().limits.request_body_bytes_per_s_min.max(1);
                 let earned_ms = (bytes.saturating_mul(1000) / rate)
                     .max(clock::ms(deadlines.request_body_rate_after));
@@ -162,7 +179,10 @@ impl ClientIo {
     }
 
     fn close_with(&mut self, fault: Fault) {
-        self.client.router.log.connection_fault(self.client.ip, fault);
+        self.client
+            .router
+            .log
+            .connection_fault(self.client.ip, fault);
         self.start_closing(fault.raw());
     }
 
@@ -223,7 +243,10 @@ impl ClientIo {
     /// The parser's own answer to a head that it refused, if that is what it writes. Answers to
     /// requests always carry a request id.
     fn parser_answer(&self, parts: &[io::IoSlice<'_>]) -> Option<Fault> {
-        if !matches!(self.client.watch.phase(), Phase::Idle | Phase::Head | Phase::Spent) {
+        if !matches!(
+            self.client.watch.phase(),
+            Phase::Idle | Phase::Head | Phase::Spent
+        ) {
             return None;
         }
         let head = parts.iter().find(|part| !part.is_empty())?;
@@ -235,7 +258,11 @@ impl ClientIo {
         is_answer.then(|| Fault::of_parser(status))
     }
 
-    fn wrote(&mut self, written: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn wrote(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         if written.is_ready() {
             self.stalled_since_ms = None;
             return written;
@@ -251,7 +278,11 @@ impl ClientIo {
 }
 
 impl AsyncRead for ClientIo {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let me = self.get_mut();
         if me.closing.is_some() {
             ready!(me.poll_close(cx));
@@ -275,7 +306,11 @@ impl AsyncRead for ClientIo {
 }
 
 impl AsyncWrite for ClientIo {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
     }
 
@@ -286,7 +321,11 @@ impl AsyncWrite for ClientIo {
     ) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
         if let Some(fault) = me.parser_answer(parts) {
-            let fault = if me.head.is_in_first_line() { Fault::UriTooLong } else { fault };
+            let fault = if me.head.is_in_first_line() {
+                Fault::UriTooLong
+            } else {
+                fault
+            };
             me.close_with(fault);
             return Poll::Ready(Ok(parts.iter().map(|part| part.len()).sum()));
         }
@@ -299,7 +338,14 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_answer(cx).map(Ok)
+        let me = self.get_mut();
+        ready!(me.poll_answer(cx));
+        // The parser does not read again once an answer is out; the wait for the next request
+        // begins here, and the timer makes it look.
+        if me.closing.is_none() && matches!(me.client.watch.phase(), Phase::Idle | Phase::Spent) {
+            let _armed = me.poll_silence(cx);
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -333,7 +379,11 @@ impl HeadScan {
                 self.last = bytes.last().copied().unwrap_or(self.last);
                 // Room for the longest method and version that the parser takes.
                 let too_long = self.lines == 0 && self.line_bytes > uri_bytes_max + 64;
-                return if too_long { Err(Fault::UriTooLong) } else { Ok(()) };
+                return if too_long {
+                    Err(Fault::UriTooLong)
+                } else {
+                    Ok(())
+                };
             };
             let before = if at == 0 { self.last } else { bytes[at - 1] };
             if before != b'\r' {
@@ -374,9 +424,18 @@ mod tests {
             assert_eq!(scan(&[&head[..at], &head[at..]]), Ok(true), "{at}");
         }
         assert_eq!(scan(&[b"GET / HTTP/1.1\r\nhost: a\r\n"]), Ok(false));
-        assert_eq!(scan(&[b"GET / HTTP/1.1\nhost: a\r\n\r\n"]), Err(Fault::BadFraming));
-        assert_eq!(scan(&[b"GET / HTTP/1.1\r\nhost: a\n\r\n"]), Err(Fault::BadFraming));
-        assert_eq!(scan(&[b"GET / HTTP/1.1\r\nhost: a\r\n\n"]), Err(Fault::BadFraming));
+        assert_eq!(
+            scan(&[b"GET / HTTP/1.1\nhost: a\r\n\r\n"]),
+            Err(Fault::BadFraming)
+        );
+        assert_eq!(
+            scan(&[b"GET / HTTP/1.1\r\nhost: a\n\r\n"]),
+            Err(Fault::BadFraming)
+        );
+        assert_eq!(
+            scan(&[b"GET / HTTP/1.1\r\nhost: a\r\n\n"]),
+            Err(Fault::BadFraming)
+        );
     }
 
     #[test]

@@ -89,11 +89,19 @@ pub(crate) struct UpstreamIo {
     link: Arc<Link>,
     timer: LazyTimer,
     reading: bool,
+    /// The app takes no more; what is written goes nowhere.
+    deaf: bool,
 }
 
 impl UpstreamIo {
     pub(crate) fn new(stream: Stream, link: Arc<Link>) -> Self {
-        Self { stream, link, timer: LazyTimer::default(), reading: false }
+        Self {
+            stream,
+            link,
+            timer: LazyTimer::default(),
+            reading: false,
+            deaf: false,
+        }
     }
 
     /// Ready with an error once the app was silent for too long.
@@ -106,15 +114,34 @@ impl UpstreamIo {
         Poll::Ready(io::ErrorKind::TimedOut.into())
     }
 
-    fn wrote(&mut self, written: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// An app may answer and close before it has read the request: a failed write is not told,
+    /// so that the answer is still read. Without one, reading fails in its turn.
+    fn wrote(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        bytes: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         match written {
-            Poll::Ready(result) => {
+            Poll::Ready(Ok(written)) => {
                 self.link.touch();
-                Poll::Ready(result)
+                Poll::Ready(Ok(written))
             }
+            Poll::Ready(Err(error)) if is_closed(&error) => {
+                self.deaf = true;
+                Poll::Ready(Ok(bytes))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => self.poll_silence(cx).map(Err),
         }
     }
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
 }
 
 macro_rules! delegate {
@@ -127,7 +154,11 @@ macro_rules! delegate {
 }
 
 impl AsyncRead for UpstreamIo {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let me = self.get_mut();
         if !me.reading {
             // Nobody wanted to read until now: a slow client is not the app's silence.
@@ -150,10 +181,12 @@ impl AsyncRead for UpstreamIo {
 }
 
 impl AsyncWrite for UpstreamIo {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let me = self.get_mut();
-        let written = delegate!(me, poll_write(cx, buf));
-        me.wrote(written, cx)
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -162,8 +195,12 @@ impl AsyncWrite for UpstreamIo {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
+        let bytes = bufs.iter().map(|buf| buf.len()).sum();
+        if me.deaf {
+            return Poll::Ready(Ok(bytes));
+        }
         let written = delegate!(me, poll_write_vectored(cx, bufs));
-        me.wrote(written, cx)
+        me.wrote(written, bytes, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -173,8 +210,10 @@ impl AsyncWrite for UpstreamIo {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
         // The end of a request's body is flushed, not read: the wait for the answer begins here.
-        if let Poll::Ready(error) = me.poll_silence(cx) {
-            return Poll::Ready(Err(error));
+        // Only reading can tell silence from a client that takes its time, so this arms the timer
+        // and decides nothing.
+        if let Some(deadline_ms) = me.link.deadline_ms() {
+            let _armed = me.timer.poll_until(deadline_ms, cx);
         }
         delegate!(me, poll_flush(cx))
     }

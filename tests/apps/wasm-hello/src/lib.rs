@@ -20,7 +20,8 @@ async fn main(request: Request<Body>) -> Result<Response<Body>, Error> {
 }
 
 fn greeting() -> String {
-    let greeting = std::env::var("GREETING").unwrap_or_else(|_| "Hello from WebAssembly".to_owned());
+    let greeting =
+        std::env::var("GREETING").unwrap_or_else(|_| "Hello from WebAssembly".to_owned());
     format!("{greeting}\n")
 }
 

@@ -1,0 +1,81 @@
+//! Who reaches whom.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use crate::life::{SERVER, answers};
+use crate::platform::{Platform, app};
+
+/// A shell line that says whether a TCP connection comes to stand.
+fn probe(name: &str, address: impl std::fmt::Display, port: u16) -> String {
+    format!("if nc -w 1 {address} {port} < /dev/null > /dev/null 2>&1; then echo {name}=open; else echo {name}=closed; fi; ")
+}
+
+#[tokio::test]
+async fn an_instance_reaches_its_own_app_and_no_other() {
+    let platform = Platform::new();
+    let own = platform.instance(app(1), SERVER).await;
+    let other = platform.instance(app(2), SERVER).await;
+    let (own_at, other_at) = (own.address.unwrap(), other.address.unwrap());
+    answers(own_at).await;
+    answers(other_at).await;
+    let script = probe("own", own_at, 5000) + &probe("other", other_at, 5000);
+    let (_, text) = platform.script(|_| {}, &script).await;
+    assert!(text.contains("own=open") && text.contains("other=closed"), "{text}");
+    // What is allowed ends with the instance.
+    platform.stop(own.instance, 0).await.unwrap();
+    platform.stop(other.instance, 0).await.unwrap();
+}
+
+#[tokio::test]
+async fn services_of_the_host_are_out_of_reach_on_every_address() {
+    let platform = Platform::new();
+    let everywhere = TcpListener::bind("0.0.0.0:0").unwrap();
+    let loopback = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = everywhere.local_addr().unwrap().port();
+    let hidden = loopback.local_addr().unwrap().port();
+    let berth_container::Reply::Hello { network, .. } = platform
+        .call(&berth_container::Request::Hello { protocol: berth_container::PROTOCOL }, &[])
+        .await
+        .unwrap()
+    else {
+        panic!("no hello")
+    };
+    let hop = Ipv4Addr::from(u32::from(network.base) + 2);
+    let mut script = probe("gateway", network.gateway, port)
+        + &probe("loopback", "127.0.0.1", hidden)
+        + &probe("hop", hop, port)
+        + &probe("metadata", "169.254.169.254", 80);
+    for (index, address) in addresses_of_this_host().into_iter().enumerate() {
+        script += &probe(&format!("host{index}"), address, port);
+    }
+    let (_, text) = platform.script(|_| {}, &script).await;
+    assert!(text.contains("gateway=closed") && text.contains("metadata=closed"), "{text}");
+    assert!(!text.contains("=open"), "{text}");
+}
+
+fn addresses_of_this_host() -> Vec<String> {
+    let output = std::process::Command::new("hostname").arg("-I").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split_whitespace().filter(|address| address.contains('.')).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn apps_bind_both_loopbacks_and_have_one_interface() {
+    let platform = Platform::new();
+    let script = "ip -o addr; (nc -l -p 4000 < /dev/null &) ; sleep 0.2; nc -w 1 ::1 4000 < /dev/null && echo six";
+    let (_, text) = platform.script(|_| {}, script).await;
+    assert!(text.contains("six") && text.contains("eth0"), "{text}");
+    assert!(!text.contains("fe80"), "{text}");
+}
+
+#[tokio::test]
+async fn packets_to_an_unused_address_come_back_at_once() {
+    let platform = Platform::new();
+    let started = platform.instance(app(1), SERVER).await;
+    let used = started.address.unwrap();
+    answers(used).await;
+    let unused = Ipv4Addr::from(u32::from(used) + 77);
+    let begun = std::time::Instant::now();
+    assert!(crate::life::get(unused).is_err());
+    assert!(begun.elapsed().as_millis() < 1500, "{:?}", begun.elapsed());
+}

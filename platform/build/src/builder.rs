@@ -1,0 +1,224 @@
+//! The room's entry: one build from the source to the layers and the manifest.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use berth_blobs::BlobStore;
+use berth_container::Agent;
+use berth_extensions::Limits;
+use berth_extensions::buildpack::{Buildpack, BuildpackError, BuildpackHost, Output, Require};
+use berth_model::Digest;
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::Archive;
+use crate::host::Host;
+use crate::inventory::Inventory;
+use crate::log::{BuildLog, Log};
+use crate::manifest::{AppJson, BerthToml, FILE_BYTES_MAX, ManifestError, ProjectToml};
+use crate::plan::Chosen;
+use crate::request::{Outcome, Request, Settings, config_digest, stacks_digest};
+use crate::session::Session;
+use crate::state::State as Stored;
+use crate::{BuildError, detect, environment, finish};
+
+/// An installed buildpack.
+#[derive(Clone)]
+pub struct Loaded {
+    /// Its id: the name of its layers' folder.
+    pub id: String,
+    /// Digest of its component.
+    pub digest: Digest,
+    /// Ready to be called.
+    pub component: Arc<Buildpack>,
+}
+
+/// Builds apps. One per process; cheap to clone.
+#[derive(Clone)]
+pub struct Builder {
+    agent: Agent,
+    blobs: BlobStore,
+    buildpacks: Arc<[Loaded]>,
+    inventory: Arc<Inventory>,
+    settings: Arc<Settings>,
+}
+
+impl Builder {
+    /// A builder with the installed buildpacks.
+    pub fn new(agent: Agent, blobs: BlobStore, buildpacks: Vec<Loaded>, inventory: Inventory, settings: Settings) -> Self {
+        Self { agent, blobs, buildpacks: buildpacks.into(), inventory: Arc::new(inventory), settings: Arc::new(settings) }
+    }
+
+    /// Digests of the installed buildpacks in their order, for [`crate::memo_key`].
+    pub fn buildpack_digests(&self) -> Vec<Digest> {
+        self.buildpacks.iter().map(|loaded| loaded.digest).collect()
+    }
+
+    /// Builds. Whatever way it ends, the build container is gone afterwards; to end it early,
+    /// cancel the token and go on waiting.
+    ///
+    /// # Errors
+    /// [`BuildError`], whose text is for the one who pushed.
+    pub async fn build(
+        &self,
+        request: Request,
+        log: Arc<dyn Log>,
+        cancel: CancellationToken,
+    ) -> Result<Outcome, BuildError> {
+        // A token of this build alone: the time limit cancels what still runs.
+        let cancel = cancel.child_token();
+        let limit = Duration::from_secs(self.settings.build_s_max);
+        let prepared = self.prepare(request, log, cancel.clone()).await?;
+        let session = Arc::clone(&prepared.session);
+        let built = tokio::select! {
+            built = tokio::time::timeout(limit, self.run(prepared)) => built,
+            () = cancel.cancelled() => Ok(Err(BuildError::Cancelled)),
+        };
+        cancel.cancel();
+        let state = &mut *session.state.lock().await;
+        if let Some(container) = state.container.take() {
+            container.stop().await;
+        }
+        built.unwrap_or(Err(BuildError::TimedOut { minutes: self.settings.build_s_max / 60 }))
+    }
+
+    async fn prepare(&self, request: Request, log: Arc<dyn Log>, cancel: CancellationToken) -> Result<Prepared, BuildError> {
+        let begun = Instant::now();
+        let (blobs, digest) = (self.blobs.clone(), request.source.archive);
+        let archive = tokio::task::spawn_blocking(move || Archive::open(&blobs, &digest)).await;
+        let archive = archive.map_err(BuildError::platform("read the source"))??;
+        let log = BuildLog::new(log, &request.config);
+        let files = Files::read(&archive)?;
+        let config = files.config(&request, &log)?;
+        let restored = Stored::usable(
+            request.restored.as_deref(),
+            (stacks_digest(&request.run_stack, &request.build_stack), steering(&config)),
+            &self.buildpacks.iter().map(|loaded| (loaded.id.clone(), loaded.digest)).collect(),
+            &self.blobs,
+        );
+        // Their blobs stay while the build may use them.
+        let lease = self.blobs.lease(restored.values().map(|layer| layer.diff_id).chain([digest]));
+        let state = crate::session::State { restored, ..crate::session::State::default() };
+        let session = Arc::new(Session {
+            agent: self.agent.clone(),
+            blobs: self.blobs.clone(),
+            settings: Arc::clone(&self.settings),
+            inventory: Arc::clone(&self.inventory),
+            archive,
+            log,
+            cancel,
+            env: config,
+            deadline: begun + Duration::from_secs(self.settings.build_s_max),
+            state: tokio::sync::Mutex::new(state),
+            request,
+            _lease: lease,
+        });
+        Session::took(&mut *session.state.lock().await, "index of the source", begun.elapsed());
+        Ok(Prepared { session, files })
+    }
+
+    async fn run(&self, prepared: Prepared) -> Result<Outcome, BuildError> {
+        let Prepared { session, files } = prepared;
+        let chosen = detect::detect(&session, &self.buildpacks, &files.berth, &files.project).await?;
+        let names: Vec<&str> = chosen.iter().map(|chosen| chosen.id.as_str()).collect();
+        session.log.heading(&format!("Building with {}", names.join(", ")));
+        let mut outputs = Vec::new();
+        let mut plan: Vec<Require> = Vec::new();
+        for chosen in &chosen {
+            let loaded = self.buildpacks.iter().find(|loaded| loaded.id == chosen.id);
+            let loaded = loaded.ok_or_else(|| BuildError::Guest { id: chosen.id.clone(), problem: "is not installed".to_owned() })?;
+            add_requirements(&mut plan, chosen);
+            outputs.push((chosen.id.clone(), call(&session, loaded, chosen, &mut plan).await?));
+        }
+        finish::finish(session, &self.buildpacks, outputs, files).await
+    }
+}
+
+/// A build that may begin.
+struct Prepared {
+    session: Arc<Session>,
+    files: Files,
+}
+
+/// The files in which an app says something of itself.
+pub(crate) struct Files {
+    pub(crate) berth: BerthToml,
+    pub(crate) project: ProjectToml,
+    pub(crate) app: AppJson,
+}
+
+impl Files {
+    fn read(archive: &Archive) -> Result<Self, BuildError> {
+        Ok(Self {
+            berth: file(archive, "berth.toml", BerthToml::parse)?,
+            project: file(archive, "project.toml", ProjectToml::parse)?,
+            app: file(archive, "app.json", AppJson::parse)?,
+        })
+    }
+
+    /// Says what has no effect, checks what is required, and gives the variables of build tools.
+    fn config(&self, request: &Request, log: &BuildLog) -> Result<BTreeMap<String, String>, BuildError> {
+        if !self.app.without_effect.is_empty() {
+            log.body(&format!("app.json: no effect here: {}", self.app.without_effect.join(", ")));
+        }
+        for warning in self.app.warnings.iter().chain(&self.project.warnings) {
+            log.warning(warning);
+        }
+        let mut env = self.project.build_env.clone();
+        env.extend(self.berth.build_env.clone());
+        for wish in &self.app.env {
+            match &wish.value {
+                Some(value) => drop(env.insert(wish.name.clone(), value.clone())),
+                None if wish.required && !wish.secret && !request.config.contains_key(&wish.name) => {
+                    return Err(BuildError::ConfigMissing(wish.name.clone()));
+                }
+                None => {}
+            }
+        }
+        env.extend(request.config.clone());
+        Ok(env)
+    }
+}
+
+fn file<T: Default>(archive: &Archive, name: &str, parse: fn(&str) -> Result<T, ManifestError>) -> Result<T, BuildError> {
+    match archive.text(name, FILE_BYTES_MAX)? {
+        Some(text) => Ok(parse(&text)?),
+        None => Ok(T::default()),
+    }
+}
+
+/// Digest over the variables that change what package managers do.
+pub(crate) fn steering(config: &BTreeMap<String, String>) -> Digest {
+    config_digest(config.iter().filter(|(name, _)| environment::steers_tools(name)))
+}
+
+/// What a buildpack provides and others require joins the plan; once, however many provide it.
+fn add_requirements(plan: &mut Vec<Require>, chosen: &Chosen) {
+    for require in &chosen.requires {
+        let known = |known: &Require| known.name == require.name && known.metadata == require.metadata;
+        if !plan.iter().any(known) {
+            plan.push(Require { name: require.name.clone(), metadata: require.metadata.clone() });
+        }
+    }
+}
+
+async fn call(session: &Arc<Session>, loaded: &Loaded, chosen: &Chosen, plan: &mut Vec<Require>) -> Result<Output, BuildError> {
+    let begun = Instant::now();
+    let (mine, others): (Vec<Require>, Vec<Require>) =
+        std::mem::take(plan).into_iter().partition(|require| chosen.provides.contains(&require.name));
+    let host: Arc<dyn BuildpackHost> =
+        Arc::new(Host { session: Arc::clone(session), buildpack: loaded.id.clone(), detecting: false });
+    let context = detect::context(session, &loaded.id);
+    let built = loaded.component.build(&context, &mine, host, Limits::BUILDPACK_BUILD).await;
+    let output = built.map_err(|error| match error {
+        _ if session.cancel.is_cancelled() => BuildError::Cancelled,
+        BuildpackError::Failure(failure) => BuildError::Buildpack { id: loaded.id.clone(), failure: Box::new(failure) },
+        BuildpackError::Guest(error) => BuildError::Guest { id: loaded.id.clone(), problem: format!("was ended: {error}") },
+        BuildpackError::Host(why) => BuildError::platform("do what a buildpack asked for")(why),
+    })?;
+    // What was not met passes to the next buildpack that provides it.
+    *plan = others;
+    plan.extend(mine.into_iter().filter(|require| output.unmet.contains(&require.name)));
+    Session::took(&mut *session.state.lock().await, format!("buildpack {}", loaded.id), begun.elapsed());
+    Ok(output)
+}

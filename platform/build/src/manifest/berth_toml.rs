@@ -1,0 +1,302 @@
+//! `berth.toml`: strict, so that a misspelt key never silently does nothing.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use berth_model::ProcessName;
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use super::{ManifestError, line_of, unknown_key};
+
+const FILE: &str = "berth.toml";
+const TOP: [&str; 6] = ["build", "processes", "python", "release", "static", "wasm"];
+
+/// What the file says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BerthToml {
+    /// `[build] buildpacks`: these, in this order, instead of detection by groups.
+    pub buildpacks: Option<Vec<String>>,
+    /// `[build] env`: variables of build tools; the app's configuration wins.
+    pub build_env: BTreeMap<String, String>,
+    /// `[processes.NAME]`.
+    pub processes: BTreeMap<ProcessName, ProcessSettings>,
+    /// `[release] command`.
+    pub release: Option<Vec<String>>,
+}
+
+/// One `[processes.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProcessSettings {
+    /// A line for `bash -c`, or an argument vector.
+    pub command: Option<Vec<String>>,
+    /// Directory below the app's top directory.
+    pub directory: Option<String>,
+    /// Path of the readiness check.
+    pub check: Option<String>,
+}
+
+type Value<'i> = Spanned<DeValue<'i>>;
+type Table<'i> = DeTable<'i>;
+
+/// The text, for lines of errors.
+struct File<'t>(&'t str);
+
+impl BerthToml {
+    /// Reads and checks the file.
+    ///
+    /// # Errors
+    /// TOML that is not valid, unknown keys, values of another type or out of range.
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        let file = File(text);
+        let table = DeTable::parse(text).map_err(|error| {
+            file.error(error.span().unwrap_or(0..0), error.message().replace('\n', ", "))
+        })?;
+        let mut settings = Self::default();
+        for (key, value) in table.get_ref() {
+            let section = file.table(key, value);
+            match key.get_ref().as_ref() {
+                "build" => file.build(section?, &mut settings)?,
+                "processes" => file.processes(section?, &mut settings)?,
+                "release" => {
+                    for (key, value) in file.keys(section?, &["command"])? {
+                        settings.release = Some(file.command(key, value)?);
+                    }
+                }
+                // What follows is read by the buildpack; here it is only checked.
+                "static" => {
+                    for (key, value) in file.keys(section?, &["root", "spa"])? {
+                        match key.get_ref().as_ref() {
+                            "spa" => file.boolean(key, value)?,
+                            _ => drop(file.string(key, value)?),
+                        }
+                    }
+                }
+                "wasm" => file.strings_only(section?, &["component"])?,
+                "python" => file.strings_only(section?, &["app"])?,
+                other => return Err(file.error(key.span(), unknown_key(other, &TOP))),
+            }
+        }
+        Ok(settings)
+    }
+}
+
+impl<'i> File<'_> {
+    fn error(&self, span: Range<usize>, message: impl Into<String>) -> ManifestError {
+        ManifestError { file: FILE, line: Some(line_of(self.0, span.start)), message: message.into() }
+    }
+
+    fn wrong(&self, key: &Spanned<DeString<'_>>, expected: &str) -> ManifestError {
+        self.error(key.span(), format!("'{}' must be {expected}.", key.get_ref()))
+    }
+
+    fn build(&self, section: &Table<'i>, settings: &mut BerthToml) -> Result<(), ManifestError> {
+        for (key, value) in self.keys(section, &["buildpacks", "env"])? {
+            if key.get_ref() == "buildpacks" {
+                settings.buildpacks = Some(self.list(key, value)?);
+                continue;
+            }
+            for (name, value) in self.table(key, value)? {
+                if !is_variable(name.get_ref()) {
+                    return Err(self.error(name.span(), format!("'{}' is not the name of a variable. Use letters, digits and underscores.", name.get_ref())));
+                }
+                settings.build_env.insert(name.get_ref().to_string(), self.string(name, value)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn processes(&self, section: &Table<'i>, settings: &mut BerthToml) -> Result<(), ManifestError> {
+        for (key, value) in section {
+            let name: ProcessName = key.get_ref().parse().map_err(|error: berth_model::NameError| self.error(key.span(), error.to_string()))?;
+            if name.as_str() == "release" {
+                return Err(self.error(key.span(), "the release phase is not a process. Write [release] command = \"…\"."));
+            }
+            let mut process = ProcessSettings::default();
+            for (key, value) in self.keys(self.table(key, value)?, &["check", "command", "directory"])? {
+                match key.get_ref().as_ref() {
+                    "command" => process.command = Some(self.command(key, value)?),
+                    "check" => {
+                        let path = self.string(key, value)?;
+                        if !is_url_path(&path) {
+                            return Err(self.wrong(key, "the path of a URL, such as \"/healthz\""));
+                        }
+                        process.check = Some(path);
+                    }
+                    _ => {
+                        let path = self.string(key, value)?;
+                        if path.is_empty() || path.starts_with('/') || path.split('/').any(|part| part == "..") {
+                            return Err(self.wrong(key, "a directory below the app's top directory, such as \"server\""));
+                        }
+                        process.directory = Some(path);
+                    }
+                }
+            }
+            settings.processes.insert(name, process);
+        }
+        Ok(())
+    }
+
+    fn strings_only(&self, section: &Table<'i>, known: &[&str]) -> Result<(), ManifestError> {
+        for (key, value) in self.keys(section, known)? {
+            self.string(key, value)?;
+        }
+        Ok(())
+    }
+
+    /// The entries of a table, none of them unknown.
+    fn keys<'a>(
+        &self,
+        table: &'a Table<'i>,
+        known: &[&str],
+    ) -> Result<Vec<(&'a Spanned<DeString<'i>>, &'a Value<'i>)>, ManifestError> {
+        table
+            .iter()
+            .map(|(key, value)| match known.contains(&key.get_ref().as_ref()) {
+                true => Ok((key, value)),
+                false => Err(self.error(key.span(), unknown_key(key.get_ref(), known))),
+            })
+            .collect()
+    }
+
+    fn table<'a>(&self, key: &Spanned<DeString<'i>>, value: &'a Value<'i>) -> Result<&'a Table<'i>, ManifestError> {
+        match value.get_ref() {
+            DeValue::Table(table) => Ok(table),
+            _ => {
+                let known = TOP.contains(&key.get_ref().as_ref());
+                let message = format!("'{}' must be a table, [{}].", key.get_ref(), key.get_ref());
+                Err(self.error(key.span(), if known { message } else { unknown_key(key.get_ref(), &TOP) }))
+            }
+        }
+    }
+
+    fn string(&self, key: &Spanned<DeString<'i>>, value: &Value<'i>) -> Result<String, ManifestError> {
+        match value.get_ref() {
+            DeValue::String(text) if !text.contains('\0') => Ok(text.to_string()),
+            _ => Err(self.wrong(key, "a text in quotes")),
+        }
+    }
+
+    fn boolean(&self, key: &Spanned<DeString<'i>>, value: &Value<'i>) -> Result<(), ManifestError> {
+        match value.get_ref() {
+            DeValue::Boolean(_) => Ok(()),
+            _ => Err(self.wrong(key, "true or false")),
+        }
+    }
+
+    fn list(&self, key: &Spanned<DeString<'i>>, value: &Value<'i>) -> Result<Vec<String>, ManifestError> {
+        let DeValue::Array(items) = value.get_ref() else {
+            return Err(self.wrong(key, "a list of texts, such as [\"a\", \"b\"]"));
+        };
+        if items.is_empty() {
+            return Err(self.wrong(key, "a list that is not empty"));
+        }
+        items.iter().map(|item| self.string(key, item)).collect()
+    }
+
+    /// A line becomes `bash -c LINE`, as in a Procfile; a list is taken as it is.
+    fn command(&self, key: &Spanned<DeString<'i>>, value: &Value<'i>) -> Result<Vec<String>, ManifestError> {
+        let words = match value.get_ref() {
+            DeValue::Array(_) => self.list(key, value)?,
+            DeValue::String(line) if line.trim().is_empty() => return Err(self.wrong(key, "a command that is not empty")),
+            _ => vec!["bash".to_owned(), "-c".to_owned(), self.string(key, value)?],
+        };
+        if words.iter().map(String::len).sum::<usize>() > 64 << 10 {
+            return Err(self.wrong(key, "at most 64 KiB long"));
+        }
+        Ok(words)
+    }
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+pub(super) fn is_url_path(path: &str) -> bool {
+    path.starts_with('/') && path.len() <= 1024 && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bad(text: &str) -> String {
+        BerthToml::parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let settings = BerthToml::parse(
+            r#"
+            [build]
+            buildpacks = ["node", "static"]
+            env = { NODE_ENV = "production" }
+            [processes.web]
+            command = "node server.js --port $PORT"
+            check = "/healthz?full=1"
+            directory = "server"
+            [processes.worker]
+            command = ["node", "worker.js"]
+            [release]
+            command = "node migrate.js"
+            [static]
+            root = "dist"
+            spa = true
+            [wasm]
+            component = "app.wasm"
+            [python]
+            app = "shop.web:app"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(settings.buildpacks.unwrap(), ["node", "static"]);
+        assert_eq!(settings.build_env["NODE_ENV"], "production");
+        let web = &settings.processes[&"web".parse().unwrap()];
+        assert_eq!(web.command.as_deref().unwrap(), ["bash", "-c", "node server.js --port $PORT"]);
+        assert_eq!((web.check.as_deref(), web.directory.as_deref()), (Some("/healthz?full=1"), Some("server")));
+        assert_eq!(settings.processes[&"worker".parse().unwrap()].command.as_deref().unwrap(), ["node", "worker.js"]);
+        assert_eq!(settings.release.unwrap(), ["bash", "-c", "node migrate.js"]);
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_its_line_and_the_nearest_key() {
+        assert_eq!(bad("[build]\nbuildpack = []\n"), "berth.toml, line 2: unknown key 'buildpack'. Did you mean 'buildpacks'?");
+        assert_eq!(bad("\n[proceses.web]\ncommand = 'x'\n"), "berth.toml, line 2: unknown key 'proceses'. Did you mean 'processes'?");
+        assert_eq!(bad("[processes.web]\ncomand = 'x'"), "berth.toml, line 2: unknown key 'comand'. Did you mean 'command'?");
+        assert!(bad("[kubernetes]\n").contains("There are: build, processes"));
+        assert_eq!(bad("wasm = 1"), "berth.toml, line 1: 'wasm' must be a table, [wasm].");
+    }
+
+    #[test]
+    fn values_of_another_type_or_range_are_refused() {
+        for (text, part) in [
+            ("[build]\nbuildpacks = 'node'", "a list of texts"),
+            ("[build]\nbuildpacks = []", "not empty"),
+            ("[build]\nbuildpacks = [1]", "in quotes"),
+            ("[build.env]\n'A B' = 'x'", "not the name of a variable"),
+            ("[build.env]\nA = 1", "in quotes"),
+            ("[processes.Web]\ncommand = 'x'", "process type"),
+            ("[processes.release]\ncommand = 'x'", "[release]"),
+            ("[processes.web]\ncommand = ' '", "not empty"),
+            ("[processes.web]\ncheck = 'healthz'", "path of a URL"),
+            ("[processes.web]\ncheck = \"/a b\"", "path of a URL"),
+            ("[processes.web]\ndirectory = '../x'", "below the app"),
+            ("[processes.web]\ndirectory = '/etc'", "below the app"),
+            ("[static]\nspa = 'yes'", "true or false"),
+            ("[static]\nroot = 1", "in quotes"),
+            ("[build]\n[build]\n", "line 2"),
+            ("a = [", "line 1"),
+            ("[processes.web]\ncommand = \"a\\u0000b\"", "in quotes"),
+        ] {
+            let message = bad(text);
+            assert!(message.contains(part), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn an_empty_file_says_nothing() {
+        assert_eq!(BerthToml::parse("").unwrap(), BerthToml::default());
+    }
+}

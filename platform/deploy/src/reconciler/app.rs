@@ -1,0 +1,228 @@
+//! The task of one app.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use berth_model::{AppId, DeploymentId, InstanceId, InstanceRecord, InstanceState};
+use futures_util::FutureExt;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use super::Shared;
+use super::jobs::{Jobs, Outcome};
+use crate::drivers::WasmHost;
+use crate::error::DeployError;
+use crate::probe::LastProbe;
+use crate::records::Records;
+
+/// Passes that may follow each other without a pause; more of them is a fault.
+const PASSES_MAX: u32 = 1000;
+
+/// How a pass ended.
+pub(super) enum Pass {
+    /// Something was done: look again.
+    Acted,
+    /// Nothing to do until then, Unix milliseconds.
+    Idle(Option<i64>),
+    /// The app was destroyed and nothing of it runs.
+    Gone,
+}
+
+/// When instances may be started again after some could not be.
+#[derive(Debug, Default)]
+pub(super) struct Hold {
+    failures: u32,
+    last: Option<Instant>,
+    pub(super) until_ms: i64,
+}
+
+impl Hold {
+    /// The first failure costs nothing, the next 1 s, 2 s, 4 s… to 5 min; ten quiet minutes
+    /// forgive all.
+    pub(super) fn failed(&mut self, now_ms: i64) {
+        if self.last.is_some_and(|last| last.elapsed() > Duration::from_secs(600)) {
+            self.failures = 0;
+        }
+        if self.failures > 0 {
+            let pause_ms = 1000_i64 << (self.failures - 1).min(9);
+            self.until_ms = now_ms + pause_ms.min(300_000);
+        }
+        self.failures += 1;
+        self.last = Some(Instant::now());
+    }
+}
+
+pub(super) struct AppTask<R, W> {
+    pub(super) shared: Arc<Shared<R, W>>,
+    pub(super) app: AppId,
+    signal: Arc<Notify>,
+    pub(super) jobs: Jobs,
+    pub(super) hold: Hold,
+    /// Deployments whose layers were seen on the host.
+    pub(super) fetched: BTreeSet<DeploymentId>,
+    pub(super) fetch_errors: BTreeMap<DeploymentId, String>,
+    /// Instances that the router was asked to drain.
+    pub(super) draining: BTreeSet<InstanceId>,
+    pub(super) last_probes: HashMap<InstanceId, LastProbe>,
+    /// Readers of release phases' output.
+    pub(super) tails: HashMap<InstanceId, JoinHandle<()>>,
+}
+
+impl<R: Records, W: WasmHost> AppTask<R, W> {
+    pub(super) fn new(shared: Arc<Shared<R, W>>, app: AppId, signal: Arc<Notify>) -> Self {
+        Self {
+            shared,
+            app,
+            signal,
+            jobs: Jobs::default(),
+            hold: Hold::default(),
+            fetched: BTreeSet::new(),
+            fetch_errors: BTreeMap::new(),
+            draining: BTreeSet::new(),
+            last_probes: HashMap::new(),
+            tails: HashMap::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut pause = Duration::from_millis(50);
+        let mut passes = 0;
+        loop {
+            let outcome = self.pass_once().await;
+            passes += 1;
+            match outcome {
+                Ok(Pass::Acted) if passes < PASSES_MAX => pause = Duration::from_millis(50),
+                Ok(Pass::Acted) => {
+                    tracing::error!(app = %self.app, "steps of an app do not come to an end");
+                    passes = 0;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                Ok(Pass::Idle(until_ms)) => {
+                    passes = 0;
+                    pause = Duration::from_millis(50);
+                    self.idle(until_ms).await;
+                }
+                Ok(Pass::Gone) => {
+                    if self.leave().await {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    let ms = pause.as_millis();
+                    tracing::warn!(app = %self.app, "a step failed, next try in {ms} ms: {error}");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(10));
+                }
+            }
+        }
+    }
+
+    async fn pass_once(&mut self) -> Result<Pass, DeployError> {
+        let shared = Arc::clone(&self.shared);
+        // The semaphore is never closed; without a permit the pass is only less bounded.
+        let _permit = shared.passes.acquire().await;
+        while let Some(outcome) = self.jobs.ended() {
+            self.apply(outcome).await?;
+        }
+        self.pass().await
+    }
+
+    async fn idle(&mut self, until_ms: Option<i64>) {
+        let period = Duration::from_millis(self.shared.settings.period_ms.into());
+        let wait = until_ms.map_or(period, |at_ms| self.shared.clock.until(at_ms).min(period));
+        let outcome = tokio::select! {
+            () = self.signal.notified() => None,
+            outcome = self.jobs.any_ended() => outcome,
+            () = tokio::time::sleep(wait) => None,
+        };
+        if let Some(outcome) = outcome
+            && let Err(error) = self.apply(outcome).await
+        {
+            tracing::warn!(app = %self.app, "{error}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Ends the task of an app that is gone, unless it was woken meanwhile.
+    async fn leave(&self) -> bool {
+        let wait = Duration::from_millis(self.shared.settings.period_ms.into());
+        if tokio::time::timeout(wait, self.signal.notified()).await.is_ok() {
+            return false;
+        }
+        // Signals are given under this lock: one that came since is seen here.
+        let mut signals = self.shared.signals();
+        if self.signal.notified().now_or_never().is_some() {
+            return false;
+        }
+        signals.remove(&self.app);
+        true
+    }
+
+    /// Writes down how a job ended.
+    pub(super) async fn apply(&mut self, outcome: Outcome) -> Result<(), DeployError> {
+        match outcome {
+            Outcome::Ready { instance, attempt } => self.ready(instance, attempt).await,
+            Outcome::Stopped { instance, ending, result } => {
+                result?;
+                let now_ms = self.shared.clock.now_ms();
+                let Some(row) = self.shared.records.instance(instance).await? else {
+                    return Ok(());
+                };
+                if ending.state == InstanceState::Failed
+                    && row.role == berth_model::InstanceRole::Instance
+                {
+                    self.hold.failed(now_ms);
+                }
+                let row = InstanceRecord {
+                    state: ending.state,
+                    answering: None,
+                    exit_code: ending.exit_code,
+                    error: ending.error,
+                    stopped_at_ms: Some(now_ms),
+                    ..row
+                };
+                self.last_probes.remove(&instance);
+                self.draining.remove(&instance);
+                Ok(self.shared.records.put_instance(&row).await?)
+            }
+            Outcome::Fetched { deployment, result } => {
+                match result {
+                    Ok(()) => {
+                        self.fetched.insert(deployment);
+                    }
+                    Err(error) => {
+                        self.fetch_errors.insert(deployment, error.to_string());
+                    }
+                }
+                Ok(())
+            }
+            Outcome::Published(result) => Ok(result?),
+        }
+    }
+
+    /// The instance passed its check.
+    pub(super) async fn ready(
+        &mut self,
+        instance: InstanceId,
+        attempt: u32,
+    ) -> Result<(), DeployError> {
+        let Some(mut row) = self.shared.records.instance(instance).await? else { return Ok(()) };
+        if row.state > InstanceState::Ready {
+            return Ok(());
+        }
+        let now_ms = self.shared.clock.now_ms();
+        let first = row.ready_at_ms.is_none();
+        row.state = InstanceState::Ready;
+        row.answering = Some(attempt);
+        row.ready_at_ms.get_or_insert(now_ms);
+        self.shared.records.put_instance(&row).await?;
+        if let Some(deployment) = row.deployment.filter(|_| first) {
+            let took_ms = (now_ms - row.created_at_ms).max(0);
+            let (whole, tenth) = (took_ms / 1000, took_ms % 1000 / 100);
+            let text = format!("{} is ready after {whole}.{tenth} s", row.label());
+            self.shared.board.heading(deployment, &text);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! Messages between the control process and the router.
+//!
+//! Each is a frame of JSON on a unix stream socket. The control process speaks first, with its
+//! hello; the router answers with its own, which holds everything that a control process needs
+//! to go on after either of the two was away.
+
+use berth_model::{AppId, InstanceId, RouteTable};
+use serde::{Deserialize, Serialize};
+
+/// Version of this protocol.
+pub const PROTOCOL: u32 = 1;
+/// The oldest version that this router understands.
+pub(crate) const PROTOCOL_OLDEST: u32 = 1;
+
+/// Upper bounds of the buckets of [`AppMetrics::latency`], milliseconds; one bucket more counts
+/// what is slower.
+pub const LATENCY_BOUNDS_MS: [u64; 14] = [
+    1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000,
+];
+
+/// From the control process.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub(crate) enum Down {
+    /// First message. -> `Hello` or `Incompatible`.
+    Hello {
+        /// The caller's [`PROTOCOL`].
+        protocol: u32,
+    },
+    /// Serve this table. -> `Ack` or `Refused`.
+    Table { table: RouteTable },
+    /// End, as after SIGTERM.
+    Drain,
+    /// -> `Listeners`, with the HTTP listener's descriptor.
+    Listeners,
+}
+
+/// From the router.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub(crate) enum Up {
+    /// Who and what is here.
+    Hello(RouterHello),
+    /// The router does not speak the caller's protocol.
+    Incompatible {
+        /// The router's own.
+        protocol: u32,
+    },
+    /// The table is served, and on disk unless `saved` says otherwise.
+    Ack { generation: u64, saved: bool },
+    /// The table is not served.
+    Refused {
+        generation: u64,
+        current: u64,
+        reason: String,
+    },
+    /// The last request has left a removed target.
+    Drained { instance: InstanceId },
+    /// Requests are kept away from a target, or no longer.
+    Health { instance: InstanceId, ejected: bool },
+    /// Counters of apps that had requests since the last report.
+    Metrics {
+        apps: Vec<AppMetrics>,
+        log_dropped: u64,
+    },
+    /// The descriptor beside this message is the HTTP listener.
+    Listeners,
+}
+
+/// What the router says when a control process connects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouterHello {
+    /// The router's [`PROTOCOL`].
+    pub protocol: u32,
+    /// The generation that is served; 0 without a table.
+    pub generation: u64,
+    /// The build that the router is of.
+    pub build: String,
+    /// When the router started, Unix milliseconds; its counters began then.
+    pub started_at_ms: u64,
+    /// Targets that are in no table any more and still have requests. Whatever is neither here
+    /// nor in the table is drained.
+    pub draining: Vec<Draining>,
+}
+
+/// A removed target with requests in flight.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Draining {
+    /// Which.
+    pub instance: InstanceId,
+    /// How many, tunnels among them.
+    pub in_flight: usize,
+}
+
+/// Counters of one app since the router started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppMetrics {
+    /// Whose.
+    pub app: AppId,
+    /// Finished requests.
+    pub requests: u64,
+    /// By status: 1xx, 2xx, 3xx, 4xx, 5xx, and clients that left before an answer.
+    pub statuses: [u64; 6],
+    /// Answers made or cut by the router, among the above.
+    pub faults: u64,
+    /// Attempts after a first one.
+    pub retries: u64,
+    /// Bytes of request bodies.
+    pub bytes_in: u64,
+    /// Bytes of response bodies.
+    pub bytes_out: u64,
+    /// Requests by total time; bounds in [`LATENCY_BOUNDS_MS`].
+    pub latency: Vec<u64>,
+}

@@ -1,0 +1,112 @@
+//! The operator's file of deadlines and limits. Unknown keys are errors; what is absent has the
+//! documented default.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use berth_model::rollout::Timeouts;
+use serde::Deserialize;
+
+/// The file `--config`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Deadlines of deployments.
+    pub deploy: Timeouts,
+    /// What a push may do and hold.
+    pub push: PushConfig,
+    /// What a build may reach.
+    pub build: BuildConfig,
+    /// Names that the API answers to besides the loopback ones.
+    pub api_hosts: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            deploy: Timeouts::default(),
+            push: PushConfig::default(),
+            build: BuildConfig::default(),
+            api_hosts: Vec::new(),
+        }
+    }
+}
+
+/// Section `push`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PushConfig {
+    /// A first push creates the app.
+    pub create_apps: bool,
+    /// Files in a tree.
+    pub files_max: usize,
+    /// Largest file, MiB.
+    pub file_mib_max: u64,
+    /// Largest push, MiB.
+    pub pack_mib_max: u32,
+}
+
+impl Default for PushConfig {
+    fn default() -> Self {
+        Self { create_apps: true, files_max: 100_000, file_mib_max: 512, pack_mib_max: 2048 }
+    }
+}
+
+impl PushConfig {
+    /// As `push` understands it.
+    pub fn limits(&self) -> berth_push::Limits {
+        berth_push::Limits {
+            files_max: self.files_max,
+            file_bytes_max: self.file_mib_max << 20,
+            pack_mib_max: self.pack_mib_max,
+            ..berth_push::Limits::default()
+        }
+    }
+}
+
+/// Section `build`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BuildConfig {
+    /// Steps reach only the hosts of the roles that they name.
+    pub roles_only: bool,
+    /// Hosts of each role.
+    pub roles: std::collections::BTreeMap<String, Vec<String>>,
+    /// Hosts that may resolve to private addresses; `*` for all.
+    pub private_hosts: Vec<String>,
+}
+
+impl Config {
+    /// Reads the file, or gives the defaults without one.
+    ///
+    /// # Errors
+    /// A file that cannot be read or has an unknown key or a wrong value, with its line.
+    pub fn read(path: Option<&Path>) -> Result<Self> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("the configuration {} is wrong", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.toml");
+        std::fs::write(&file, "[deploy]\nmonitor_ms = 1\nmonitr_ms = 2\n").unwrap();
+        let error = format!("{:#}", Config::read(Some(&file)).unwrap_err());
+        assert!(error.contains("monitr_ms") && error.contains("line 3"), "{error}");
+    }
+
+    #[test]
+    fn what_is_absent_has_its_default() {
+        let config: Config = toml::from_str("[push]\ncreate_apps = false\n").unwrap();
+        assert!(!config.push.create_apps);
+        assert_eq!(config.push.limits().files_max, 100_000);
+        assert_eq!(config.deploy.stop_ms_max, 30_000);
+    }
+}

@@ -1,0 +1,160 @@
+//! The HTTP API: `/v1`, `/healthz`, and what others hang beside it (git).
+//!
+//! Takes requests, gives the types of `berth-api`. One file per resource; each handler begins with
+//! `authorize`, does one thing, and answers with data or a problem document. What the API is, is
+//! told by the same attributes that route it, at `/v1/openapi.json`. It decides nothing that
+//! `berth_model::plan` decides, and starts nothing itself: that is behind [`Actions`].
+
+mod actions;
+mod apps;
+mod auth;
+mod builds;
+mod call;
+mod config;
+mod deployments;
+mod document;
+mod domains;
+mod events;
+mod extract;
+mod guard;
+mod idempotency;
+mod keys;
+mod logs;
+mod page;
+mod plan;
+mod platform;
+mod problem;
+mod processes;
+mod releases;
+mod runs;
+mod session;
+mod ssh_key;
+mod stacks;
+mod stream;
+mod teams;
+mod tokens;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use berth_store::Store;
+use tokio::sync::Semaphore;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use actions::{
+    ActionError, Actions, Doing, Input, Live, LogEntry, LogFilter, LogStream, NewRun, Output,
+    Session, StackPart,
+};
+
+/// Most bytes of a request's body.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Streams and sessions that may be open at once.
+const STREAMS_MAX: usize = 512;
+
+/// What the handlers stand on.
+pub struct Platform {
+    /// What is stored.
+    pub store: Store,
+    /// What other rooms do.
+    pub actions: Arc<dyn Actions>,
+    /// Unix milliseconds.
+    pub now_ms: fn() -> i64,
+    /// Names that the API answers to besides the loopback ones, without port.
+    pub hosts: Vec<String>,
+    /// Where the router listens.
+    pub http: SocketAddr,
+    /// Where git over SSH listens.
+    pub ssh: SocketAddr,
+    streams: Arc<Semaphore>,
+    failures: Semaphore,
+}
+
+impl Platform {
+    /// Puts the handles together.
+    pub fn new(
+        store: Store,
+        actions: Arc<dyn Actions>,
+        now_ms: fn() -> i64,
+        hosts: Vec<String>,
+        http: SocketAddr,
+        ssh: SocketAddr,
+    ) -> Self {
+        Self {
+            store,
+            actions,
+            now_ms,
+            hosts,
+            http,
+            ssh,
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            failures: Semaphore::new(auth::FAILURES_MAX),
+        }
+    }
+}
+
+/// The API, with `beside` (git over HTTP) behind the same check of the Host header. Serve it with
+/// `into_make_service_with_connect_info::<SocketAddr>()`, so that events tell where calls come from.
+pub fn router(platform: Arc<Platform>, beside: Router) -> Router {
+    let (api, document) = operations().split_for_parts();
+    let api = api
+        .merge(document::router(document))
+        .fallback(guard::no_such_path)
+        .method_not_allowed_fallback(guard::no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(Arc::clone(&platform));
+    let guarded = axum::middleware::from_fn_with_state(platform, guard::check);
+    beside.merge(api).layer(guarded)
+}
+
+/// The document that `/v1/openapi.json` serves.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    operations().split_for_parts().1
+}
+
+/// Every operation; one that is not here does not exist.
+fn operations() -> OpenApiRouter<Arc<Platform>> {
+    OpenApiRouter::with_openapi(document::base())
+        .routes(routes!(platform::health))
+        .routes(routes!(platform::info))
+        .routes(routes!(platform::me))
+        .routes(routes!(platform::checks))
+        .routes(routes!(platform::down))
+        .routes(routes!(apps::list_apps, apps::create_app))
+        .routes(routes!(apps::show_app, apps::change_app, apps::destroy_app))
+        .routes(routes!(domains::list_domains, domains::add_domain))
+        .routes(routes!(domains::remove_domain))
+        .routes(routes!(processes::list_instances))
+        .routes(routes!(processes::scale))
+        .routes(routes!(processes::restart))
+        .routes(routes!(processes::stop))
+        .routes(routes!(processes::start))
+        .routes(routes!(config::show_config, config::change_config))
+        .routes(routes!(config::list_config_versions))
+        .routes(routes!(plan::plan_change))
+        .routes(routes!(builds::list_builds, builds::create_build))
+        .routes(routes!(builds::show_build))
+        .routes(routes!(builds::cancel_build))
+        .routes(routes!(builds::build_log))
+        .routes(routes!(releases::list_releases))
+        .routes(routes!(releases::show_release))
+        .routes(routes!(releases::diff_releases))
+        .routes(routes!(releases::rollback))
+        .routes(routes!(deployments::list_deployments))
+        .routes(routes!(deployments::show_deployment))
+        .routes(routes!(logs::app_log))
+        .routes(routes!(runs::list_runs, runs::create_run))
+        .routes(routes!(runs::stop_run))
+        .routes(routes!(runs::attach_run))
+        .routes(routes!(runs::exec_in_instance))
+        .routes(routes!(keys::list_keys, keys::add_key))
+        .routes(routes!(keys::remove_key))
+        .routes(routes!(tokens::list_tokens, tokens::create_token))
+        .routes(routes!(tokens::revoke_token))
+        .routes(routes!(teams::list_teams, teams::create_team))
+        .routes(routes!(stacks::list_stacks))
+        .routes(routes!(stacks::update_stack))
+        .routes(routes!(events::list_events))
+}

@@ -1,0 +1,119 @@
+//! Who calls: a bearer token becomes a caller.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, StatusCode, header};
+use berth_model::principal::{Decision, Resource, Verb, authorize};
+use berth_model::{Caller, Role};
+
+use super::Platform;
+use super::call::Call;
+use super::guard::CalledAs;
+use super::problem::ApiError;
+
+/// Wrong tokens that are answered at the same time; more are turned away at once.
+pub(super) const FAILURES_MAX: usize = 16;
+/// How long the answer to a wrong token takes.
+const FAILURE_PAUSE: Duration = Duration::from_millis(250);
+/// Tokens are far shorter.
+const TOKEN_BYTES_MAX: usize = 512;
+
+impl FromRequestParts<Arc<Platform>> for Call {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        platform: &Arc<Platform>,
+    ) -> Result<Self, ApiError> {
+        let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+        let caller = caller(platform, &parts.headers, address).await?;
+        let called_as = match parts.extensions.get::<CalledAs>() {
+            Some(CalledAs(name)) => name.clone(),
+            None => Authority::from_static("localhost"),
+        };
+        Ok(Self { platform: Arc::clone(platform), caller, called_as })
+    }
+}
+
+async fn caller(
+    platform: &Platform,
+    headers: &HeaderMap,
+    address: Option<IpAddr>,
+) -> Result<Caller, ApiError> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Err(ApiError::unauthorized("give an access token: `Authorization: Bearer TOKEN`"));
+    };
+    let token = value
+        .to_str()
+        .ok()
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim())
+        .filter(|token| !token.is_empty() && token.len() <= TOKEN_BYTES_MAX);
+    let found = match token {
+        Some(token) => {
+            platform.store.caller_by_token(token, address, (platform.now_ms)()).await?
+        }
+        None => None,
+    };
+    match found {
+        Some(caller) => Ok(caller),
+        None => Err(slowly(platform).await),
+    }
+}
+
+/// The answer to a wrong token takes a while, and only so many wait for it.
+async fn slowly(platform: &Platform) -> ApiError {
+    let Ok(_place) = platform.failures.try_acquire() else {
+        return ApiError::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too-many-failures",
+            "Too many wrong tokens",
+            "too many calls with wrong tokens; wait a moment",
+        );
+    };
+    tokio::time::sleep(FAILURE_PAUSE).await;
+    ApiError::unauthorized("this access token is not valid: it is wrong, expired or revoked")
+}
+
+impl Call {
+    /// What every operation begins with. `hidden` is the answer for what does not exist.
+    pub(crate) fn may(
+        &self,
+        verb: Verb,
+        resource: &Resource,
+        hidden: impl FnOnce() -> ApiError,
+    ) -> Result<(), ApiError> {
+        match authorize(&self.caller, verb, resource) {
+            Decision::Allowed => Ok(()),
+            Decision::Denied => Err(ApiError::forbidden(format!(
+                "your token has the role {}; this takes {}",
+                self.caller.role.as_str(),
+                verb.least_role().as_str()
+            ))),
+            Decision::Hidden => Err(hidden()),
+        }
+    }
+
+    /// The same for the platform itself, which is never hidden.
+    pub(crate) fn may_platform(&self, verb: Verb) -> Result<(), ApiError> {
+        self.may(verb, &Resource::Platform, || ApiError::not_found("path", ""))
+    }
+
+    /// Nobody gives away more than they have.
+    pub(crate) fn may_give(&self, role: Role) -> Result<(), ApiError> {
+        if role <= self.caller.role {
+            return Ok(());
+        }
+        Err(ApiError::forbidden(format!(
+            "your token has the role {}; it cannot give the role {}",
+            self.caller.role.as_str(),
+            role.as_str()
+        )))
+    }
+}

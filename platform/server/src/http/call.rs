@@ -1,0 +1,89 @@
+//! One call: who makes it, and what it is about.
+
+use std::sync::Arc;
+
+use axum::http::uri::Authority;
+use berth_model::plan::Change;
+use berth_model::principal::{Resource, Verb};
+use berth_model::{App, Caller, Role, TeamId};
+use berth_store::{By, Committed, Store, Team};
+
+use super::Platform;
+use super::actions::Actions;
+use super::problem::ApiError;
+
+/// A call whose caller is known. What it may do is asked in each handler.
+pub(crate) struct Call {
+    pub(crate) platform: Arc<Platform>,
+    pub(crate) caller: Caller,
+    /// The name and port under which the API was called.
+    pub(crate) called_as: Authority,
+}
+
+impl Call {
+    pub(crate) fn store(&self) -> &Store {
+        &self.platform.store
+    }
+
+    pub(crate) fn actions(&self) -> &dyn Actions {
+        &*self.platform.actions
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        (self.platform.now_ms)()
+    }
+
+    /// The origin of a change.
+    pub(crate) fn by(&self) -> By {
+        By::caller(&self.caller, self.now_ms())
+    }
+
+    /// The team that lists are limited to; nothing for who sees all.
+    pub(crate) fn sees_only(&self) -> Option<TeamId> {
+        (self.caller.role != Role::Admin).then_some(self.caller.team)
+    }
+
+    /// The app of this name, if the caller may do this to it.
+    pub(crate) async fn app(&self, name: &str, verb: Verb) -> Result<App, ApiError> {
+        let absent = || ApiError::not_found("app", name);
+        let Ok(parsed) = name.parse() else { return Err(absent()) };
+        let app = self.store().app_by_name(&parsed).await?.ok_or_else(absent)?;
+        self.may(verb, &Resource::OfTeam(app.team), absent)?;
+        Ok(app)
+    }
+
+    /// The team of this name, or the caller's, if the caller may do this in it.
+    pub(crate) async fn team(&self, name: Option<&str>, verb: Verb) -> Result<Team, ApiError> {
+        let Some(name) = name else {
+            self.may(verb, &Resource::OfTeam(self.caller.team), || {
+                ApiError::not_found("team", "")
+            })?;
+            return self.team_of(self.caller.team).await;
+        };
+        let absent = || ApiError::not_found("team", name);
+        let Ok(parsed) = name.parse() else { return Err(absent()) };
+        let team = self.store().team_by_name(&parsed).await?.ok_or_else(absent)?;
+        self.may(verb, &Resource::OfTeam(team.id), absent)?;
+        Ok(team)
+    }
+
+    /// A team that a row names.
+    pub(crate) async fn team_of(&self, id: TeamId) -> Result<Team, ApiError> {
+        let team = self.store().team(id).await?;
+        team.ok_or_else(|| ApiError::not_found("team", &id.to_string()))
+    }
+
+    /// Makes a change and wakes whoever brings it about.
+    pub(crate) async fn change(
+        &self,
+        app: &App,
+        change: &Change,
+        expected: Option<u64>,
+    ) -> Result<Committed, ApiError> {
+        let done = self.store().change(Some(app.id), change, expected, &self.by()).await?;
+        if !done.plan.is_empty() {
+            self.actions().wake(app.id);
+        }
+        Ok(done)
+    }
+}

@@ -1,0 +1,195 @@
+//! The one place where failures become problem documents.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use berth_api::{FieldProblem, Problem};
+use berth_model::plan::Refusal;
+use berth_store::StoreError;
+
+use super::actions::ActionError;
+use super::guard;
+
+/// Why a request is not answered with what it asked for.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    kind: &'static str,
+    title: &'static str,
+    detail: Option<String>,
+    errors: Vec<FieldProblem>,
+}
+
+impl ApiError {
+    pub(crate) fn new(
+        status: StatusCode,
+        kind: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self { status, kind, title, detail: Some(detail.into()), errors: Vec::new() }
+    }
+
+    /// 401: nobody knows who calls.
+    pub(crate) fn unauthorized(detail: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Who are you?", detail)
+    }
+
+    /// 403: the caller may know that it exists, but not do this.
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail)
+    }
+
+    /// 404, for what does not exist and for what the caller may not know to exist.
+    pub(crate) fn not_found(what: &str, name: &str) -> Self {
+        let name: String = name.chars().take(80).flat_map(char::escape_default).collect();
+        Self::missing(format!("there is no {what} '{name}'"))
+    }
+
+    fn missing(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+    }
+
+    /// 409: as things are, no.
+    pub(crate) fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "Not as things are", detail)
+    }
+
+    /// 422: a part of the request is wrong.
+    pub(crate) fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        let (pointer, detail) = (pointer.into(), detail.into());
+        Self {
+            errors: vec![FieldProblem { pointer, detail: detail.clone() }],
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Not valid", detail)
+        }
+    }
+
+    /// 400: not a request of this API.
+    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad-request", "Not understood", detail)
+    }
+
+    /// 500: the chain is logged here, once; the caller gets the request's id.
+    fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(request = guard::request_id(), "{}", chain(error));
+        let detail = "the platform failed; its log tells more under the id of this request";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal failure", detail)
+    }
+
+    /// 503: it may work later.
+    pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not now", detail)
+    }
+
+    /// Whether nothing was done and the same request may be sent again.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.status.is_client_error()
+    }
+}
+
+/// An error with everything that caused it.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let problem = Problem {
+            kind: self.kind.to_owned(),
+            title: self.title.to_owned(),
+            status: self.status.as_u16(),
+            detail: self.detail,
+            instance: Some(guard::request_id()).filter(|id| !id.is_empty()),
+            errors: self.errors,
+        };
+        let mut response = (self.status, Json(problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer realm=\"berth\"");
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Refused(refusal) => refusal.into(),
+            StoreError::Missing { .. } => Self::missing(error.to_string()),
+            StoreError::Exists { .. } => {
+                Self::new(StatusCode::CONFLICT, "exists", "Exists already", error.to_string())
+            }
+            StoreError::Changed { .. } => Self::new(
+                StatusCode::PRECONDITION_FAILED,
+                "changed",
+                "Changed in the meantime",
+                error.to_string(),
+            ),
+            StoreError::Full(_) | StoreError::Locked(_) => {
+                tracing::error!(request = guard::request_id(), "{}", chain(&error));
+                Self::unavailable(error.to_string())
+            }
+            error => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ActionError> for ApiError {
+    fn from(error: ActionError) -> Self {
+        match error {
+            ActionError::Refused(detail) => Self::conflict(detail),
+            ActionError::Missing(detail) => Self::missing(detail),
+            ActionError::Failed(detail) => {
+                Self::new(StatusCode::CONFLICT, "failed", "It did not come about", detail)
+            }
+            ActionError::Unavailable(detail) => Self::unavailable(detail),
+            error @ ActionError::Internal(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let detail = refusal.to_string();
+        match refusal {
+            Refusal::NoApp | Refusal::NoDomain(_) | Refusal::NoSuchRelease(_) => {
+                Self::missing(detail)
+            }
+            Refusal::NameTaken(_) | Refusal::DomainTaken(_) => {
+                Self::new(StatusCode::CONFLICT, "taken", "Taken", detail)
+            }
+            Refusal::Full
+            | Refusal::Formation
+            | Refusal::TooManyDomains
+            | Refusal::NoRelease
+            | Refusal::Stopped
+            | Refusal::NothingBefore
+            | Refusal::AlreadyCurrent(_) => Self::conflict(detail),
+            Refusal::NoProcess { process, .. } | Refusal::ScaleTooLarge { process, .. } => {
+                Self::invalid(format!("/processes/{process}"), detail)
+            }
+            Refusal::WasmScale => Self::invalid("/processes/web", detail),
+            Refusal::BadConfigName(_) | Refusal::ConfigTooLarge { .. } => {
+                Self::invalid("/variables", detail)
+            }
+            Refusal::ReservedConfigName(name)
+            | Refusal::SetAndUnset(name)
+            | Refusal::ConfigValueNul(name)
+            | Refusal::ConfigValueTooLarge { name, .. } => {
+                Self::invalid(format!("/variables/{name}"), detail)
+            }
+            Refusal::DomainReserved(_) | Refusal::DomainIsAddress(_) => {
+                Self::invalid("/domain", detail)
+            }
+            Refusal::BadBranch => Self::invalid("/deploy_branch", detail),
+        }
+    }
+}

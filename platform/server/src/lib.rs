@@ -1,0 +1,28 @@
+//! `berthd`: wires the rooms together.
+//!
+//! `boot` is the part that runs as root, `serve` the rest of the control process, `worker` the
+//! other processes. `http` is the API. Nothing here decides what a room decides; it carries values
+//! from one to the next and writes them down between.
+
+pub mod args;
+pub mod boot;
+mod build_log;
+pub mod clock;
+mod collect;
+pub mod compiler;
+pub mod config;
+pub mod data_folder;
+pub mod down;
+pub mod git;
+pub mod key;
+mod log;
+pub mod logs;
+pub mod pipeline;
+pub mod privileges;
+pub mod programs;
+pub mod records;
+pub mod router;
+pub mod serve;
+pub mod stacks;
+pub mod wasm_host;
+pub mod worker;

@@ -1,0 +1,189 @@
+//! Keeps a connection to the router, publishes tables, and hears what it says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use berth_deploy::Routing;
+use berth_model::{AppId, InstanceId, RouteTable};
+use berth_route::{RouteError, RouterClient, RouterEvent};
+use berth_store::{Store, StoreError};
+use tokio::sync::{Notify, mpsc};
+
+/// How long a publication waits for a router that is away.
+const AWAY_S_MAX: u64 = 5;
+/// Drained instances that are remembered.
+const DRAINED_MAX: usize = 4096;
+
+/// A table could not be brought to the router.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The table could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The router does not take it.
+    #[error(transparent)]
+    Router(#[from] RouteError),
+    /// The router is not there.
+    #[error("the router does not answer")]
+    Away,
+}
+
+/// The router. Cheap to clone.
+#[derive(Clone)]
+pub struct Router {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    socket: PathBuf,
+    store: Store,
+    state: Mutex<State>,
+    connected: Notify,
+    /// One publication at a time: tables reach the router in the order of their generations.
+    publishing: tokio::sync::Mutex<()>,
+    drained: mpsc::UnboundedSender<InstanceId>,
+}
+
+#[derive(Default)]
+struct State {
+    client: Option<RouterClient>,
+    /// What the router acknowledged last; nothing before that.
+    served: Option<BTreeMap<AppId, BTreeSet<InstanceId>>>,
+    drained: BTreeSet<InstanceId>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Router {
+    /// A router that is looked for at `socket`; the second value gives instances that have no
+    /// request in flight any more.
+    pub fn new(socket: PathBuf, store: Store) -> (Self, mpsc::UnboundedReceiver<InstanceId>) {
+        let (drained, heard) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            socket,
+            store,
+            state: Mutex::default(),
+            connected: Notify::new(),
+            publishing: tokio::sync::Mutex::default(),
+            drained,
+        });
+        (Self { shared }, heard)
+    }
+
+    /// Keeps the connection for as long as this process lives. A router that comes back gets the
+    /// table anew.
+    pub async fn keep_connected(self) {
+        let mut pause = Duration::from_millis(20);
+        loop {
+            match RouterClient::connect(&self.shared.socket).await {
+                Ok(client) => {
+                    pause = Duration::from_millis(20);
+                    self.converse(client).await;
+                    tracing::warn!("the router closed its connection; connecting again");
+                }
+                Err(error) => tracing::debug!("no router yet: {error}"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    }
+
+    async fn converse(&self, client: RouterClient) {
+        let mut events = client.events();
+        {
+            let mut state = self.shared.state();
+            let draining: BTreeSet<InstanceId> =
+                client.hello().draining.iter().map(|draining| draining.instance).collect();
+            // What left the table while nobody listened has nothing in flight any more.
+            if let Some(served) = state.served.take() {
+                let before: Vec<InstanceId> = served.into_values().flatten().collect();
+                let ended = before.into_iter().filter(|instance| !draining.contains(instance));
+                state.drained.extend(ended);
+            }
+            state.client = Some(client);
+        }
+        self.shared.connected.notify_waiters();
+        if let Err(error) = self.publish().await {
+            tracing::warn!("the router did not take the table: {error}");
+        }
+        while let Some(event) = events.next().await {
+            match event {
+                RouterEvent::Drained(instance) => {
+                    self.note_drained(instance);
+                }
+                RouterEvent::Health { instance, ejected } => {
+                    tracing::warn!(%instance, ejected, "the router judges an instance");
+                }
+                RouterEvent::Lagged => break,
+                RouterEvent::Metrics { .. } => {}
+            }
+        }
+        self.shared.state().client = None;
+    }
+
+    fn note_drained(&self, instance: InstanceId) {
+        let mut state = self.shared.state();
+        if state.drained.len() >= DRAINED_MAX {
+            state.drained.pop_first();
+        }
+        state.drained.insert(instance);
+        drop(state);
+        // Only a process that ends does not listen.
+        let _ = self.shared.drained.send(instance);
+    }
+
+    /// Brings the table as the rows have it now to the router, and returns when it serves it.
+    ///
+    /// # Errors
+    /// The store's, the router's, and `Away` when there is none.
+    pub async fn publish(&self) -> Result<(), PublishError> {
+        let _one = self.shared.publishing.lock().await;
+        let client = self.client().await?;
+        let table = self.shared.store.next_route_table().await?;
+        client.publish(&table).await?;
+        self.acknowledged(&table);
+        Ok(())
+    }
+
+    async fn client(&self) -> Result<RouterClient, PublishError> {
+        let wait = async {
+            loop {
+                let connected = self.shared.connected.notified();
+                if let Some(client) = self.shared.state().client.clone() {
+                    return client;
+                }
+                connected.await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(AWAY_S_MAX), wait).await.map_err(|_| PublishError::Away)
+    }
+
+    fn acknowledged(&self, table: &RouteTable) {
+        let served = table
+            .routes
+            .iter()
+            .map(|route| (route.app, route.targets.iter().map(|target| target.instance).collect()))
+            .collect();
+        self.shared.state().served = Some(served);
+    }
+
+    /// What the router serves of an app.
+    pub fn routing(&self, app: AppId) -> Routing {
+        let state = self.shared.state();
+        Routing {
+            targets: state.served.as_ref().map(|served| served.get(&app).cloned().unwrap_or_default()),
+            drained: state.drained.clone(),
+        }
+    }
+
+    /// Whether the router is connected.
+    pub fn is_connected(&self) -> bool {
+        self.shared.state().client.is_some()
+    }
+}

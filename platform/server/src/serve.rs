@@ -1,0 +1,238 @@
+//! The control process after it gave up root: opens what it keeps, wires the rooms, and serves
+//! until it is told to end.
+
+use std::future::Future;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use berth_blobs::BlobStore;
+use berth_build::proxy::Policy;
+use berth_build::{Builder, Inventory, Loaded};
+use berth_container::{Reply, Request};
+use berth_deploy::{Embedded, Reconciler, Settings};
+use berth_extensions::buildpack::Buildpacks;
+use berth_extensions::{AotCache, EngineKind, MacKey, WorkerClient};
+use berth_push::{Push, Repositories};
+use berth_store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::args;
+use crate::boot::{Booted, boot};
+use crate::clock::now_ms;
+use crate::compiler::Compiler;
+use crate::config::Config;
+use crate::git::{GitHost, Locks};
+use crate::pipeline::{Pipeline, Running};
+use crate::records::StoreRecords;
+use crate::router::Router;
+use crate::stacks::Stacks;
+use crate::wasm_host::WasmApps;
+use crate::log;
+
+/// The agent ended: the starter must start both again, as root.
+const AGENT_LOST: u8 = 70;
+/// Largest buildpack component.
+const BUILDPACK_BYTES_MAX: u64 = 4 << 20;
+
+/// Serves. Gives the exit code.
+///
+/// # Errors
+/// Configuration and machine, before anything is served.
+pub fn run(options: &args::Serve) -> Result<u8> {
+    log::start();
+    let config = Config::read(options.config.as_deref())?;
+    let booted = boot(options)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let code = runtime.block_on(serve(options, config, booted))?;
+    // Blocking reads of tools that hang must not hold the end up.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    Ok(code)
+}
+
+async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<u8> {
+    let Booted { data, lock: _lock, key, programs, agent, ids: _, network, api, ssh, http, first_admin_token } = booted;
+    let state = data.root.join("state");
+    let store = Store::open(&state.join("berth.sqlite"), &key.derive("store"), &options.domain).await?;
+    adopt_admin_token(&store, &state, first_admin_token.as_deref()).await?;
+    let abandoned = store.abandon_running_builds(now_ms()).await?;
+    if !abandoned.is_empty() {
+        tracing::warn!("{} builds were abandoned when the platform stopped", abandoned.len());
+    }
+    let blobs = BlobStore::open(data.root.join("blobs"))?;
+    let cache = AotCache::open(data.root.join("aot"), MacKey::new(key.derive("aot")), &programs.build_id)?;
+    let compiler = Compiler { agent: agent.clone(), cache: Arc::new(cache), blobs: Arc::new(blobs.clone()) };
+    let policy = Arc::new(Policy {
+        roles_only: config.build.roles_only,
+        roles: config.build.roles.clone(),
+        private_hosts: config.build.private_hosts.clone(),
+        instances: Some(network.base),
+        upstream: None,
+    });
+    let builder = builder(&programs, &compiler, &policy, &data).await?;
+
+    let (router, mut drained) = Router::new(data.control_folder().join("route.sock"), store.clone());
+    let wasm = WasmApps {
+        worker: WorkerClient::at(data.control_folder().join("wasm.sock")),
+        compiler: compiler.clone(),
+    };
+    let records = StoreRecords { store: store.clone(), router: router.clone() };
+    let embedded = Embedded::new(agent.clone(), Arc::new(blobs.clone()));
+    let settings = Settings { timeouts: config.deploy, ..Settings::default() };
+    let deploys = Reconciler::new(records, embedded, wasm, settings);
+    let pipeline = Pipeline {
+        store: store.clone(),
+        blobs: Arc::new(blobs.clone()),
+        builder,
+        stacks: Stacks {
+            agent: agent.clone(),
+            blobs: Arc::new(blobs.clone()),
+            policy,
+            making: Arc::default(),
+        },
+        deploys: deploys.clone(),
+        router: router.clone(),
+        running: Running::default(),
+        http_port: http.port(),
+    };
+    let git = GitHost { pipeline: pipeline.clone(), locks: Locks::default(), create_apps: config.push.create_apps };
+    let repositories = Repositories::open(data.root.join("git"))?;
+    let push = Push::new(git, agent.clone(), repositories, blobs, config.push.limits());
+
+    tokio::spawn(router.clone().keep_connected());
+    let (waking, rows) = (deploys.clone(), store.clone());
+    tokio::spawn(async move {
+        while let Some(instance) = drained.recv().await {
+            if let Ok(Some(record)) = rows.instance(instance).await {
+                waking.wake(record.app);
+            }
+        }
+    });
+    deploys.start();
+
+    let end = CancellationToken::new();
+    let (api_address, ssh_address) = (api.local_addr()?, ssh.local_addr()?);
+    let api_server = serve_api(api, axum::Router::new().route("/healthz", axum::routing::get(|| async { "ok\n" })), berth_push::http_router(push.clone()), end.clone())?;
+    let host_key = berth_push::host_key(&state.join("ssh_host_ed25519_key"))?;
+    ssh.set_nonblocking(true)?;
+    let ssh_listener = tokio::net::TcpListener::from_std(ssh)?;
+    let ssh_end = end.clone();
+    let ssh_server = tokio::spawn(async move {
+        berth_push::serve_ssh(ssh_listener, push, host_key, ssh_end).await
+    });
+    say_ready(api_address, ssh_address, http)?;
+
+    let code = until_end(&agent).await?;
+    end.cancel();
+    deploys.close();
+    let _ = tokio::time::timeout(Duration::from_secs(3), async {
+        let _ = api_server.await;
+        let _ = ssh_server.await;
+    })
+    .await;
+    store.close().await;
+    Ok(code)
+}
+
+async fn adopt_admin_token(store: &Store, state: &std::path::Path, first: Option<&str>) -> Result<()> {
+    if let Some(token) = first {
+        store.adopt_admin_token(&crate::boot::token_hash(token), now_ms()).await?;
+    }
+    // A reset while the platform was away left the hash of the new token here.
+    let left = state.join("admin-token.sha256");
+    if let Ok(hash) = std::fs::read_to_string(&left) {
+        store.adopt_admin_token(hash.trim(), now_ms()).await?;
+        std::fs::remove_file(&left).with_context(|| format!("cannot remove {}", left.display()))?;
+    }
+    Ok(())
+}
+
+/// Compiles and loads the buildpacks of this build.
+async fn builder(
+    programs: &crate::programs::Programs,
+    compiler: &Compiler,
+    policy: &Arc<Policy>,
+    data: &crate::data_folder::DataFolder,
+) -> Result<Builder> {
+    let engine = Buildpacks::new()?;
+    let mut buildpacks = Vec::new();
+    for (id, path) in programs.buildpacks()? {
+        let wasm = std::fs::File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let blobs = Arc::clone(&compiler.blobs);
+        let (digest, _) = tokio::task::spawn_blocking(move || blobs.put(wasm, BUILDPACK_BYTES_MAX)).await??;
+        let code = compiler
+            .code(EngineKind::Extensions, digest)
+            .await
+            .with_context(|| format!("the buildpack {id} cannot be compiled"))?;
+        let component = engine.load(&code).with_context(|| format!("the buildpack {id} cannot be used"))?;
+        buildpacks.push(Loaded { id, digest, component: Arc::new(component) });
+    }
+    let settings = berth_build::Settings { network: Arc::clone(policy), ..berth_build::Settings::default() };
+    let inventory = Inventory::load(Some(&data.root.join("inventory")))?;
+    let blobs = BlobStore::clone(&compiler.blobs);
+    Ok(Builder::new(compiler.agent.clone(), blobs, buildpacks, inventory, settings))
+}
+
+fn serve_api(
+    listener: std::net::TcpListener,
+    api: axum::Router,
+    git: axum::Router,
+    end: CancellationToken,
+) -> Result<tokio::task::JoinHandle<std::io::Result<()>>> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let service = api.merge(git).into_make_service_with_connect_info::<SocketAddr>();
+    Ok(tokio::spawn(async move {
+        axum::serve(listener, service).with_graceful_shutdown(end.cancelled_owned()).await
+    }))
+}
+
+/// Tells the starter where everything listens, on standard output.
+fn say_ready(api: SocketAddr, ssh: SocketAddr, http: SocketAddr) -> Result<()> {
+    let line = serde_json::json!({ "api": api, "ssh": ssh, "http": http });
+    let mut out = std::io::stdout();
+    // A starter that does not listen is no reason to end.
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    tracing::info!(%api, %ssh, %http, "serving");
+    Ok(())
+}
+
+/// Waits for a signal, or for the end of the agent.
+async fn until_end(agent: &berth_container::Agent) -> Result<u8> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let agent_ended = agent_ended(agent.clone());
+    tokio::select! {
+        _ = terminate.recv() => Ok(0),
+        _ = interrupt.recv() => {
+            tracing::info!("stopping the apps, the router and the agent");
+            let down = agent.call(&Request::Down { grace_ms: 10_000 }, &[]);
+            tokio::select! {
+                done = down => { done?; }
+                _ = interrupt.recv() => { agent.call(&Request::Down { grace_ms: 0 }, &[]).await?; }
+            }
+            Ok(0)
+        }
+        code = agent_ended => Ok(code),
+    }
+}
+
+/// A connection that the agent answers on only when something changes ends with the agent.
+fn agent_ended(agent: berth_container::Agent) -> impl Future<Output = u8> {
+    async move {
+        loop {
+            match agent.session(&Request::Watch, &[]).await {
+                Ok(mut session) => {
+                    while let Ok((Reply::Instances { .. }, _)) = session.reply().await {}
+                }
+                Err(berth_container::AgentError::Unreachable { .. }) => {
+                    tracing::error!("berth-agent has ended; ending with it, to be started again together");
+                    return AGENT_LOST;
+                }
+                Err(error) => tracing::warn!("the agent: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Teams, and the rows that every platform begins with.
+
+use berth_model::{PrincipalId, TeamId, TeamName};
+use serde_json::{Value, json};
+
+use crate::by::system;
+use crate::events::NewEvent;
+use crate::row::Columns;
+use crate::store::{id_time, random};
+use crate::{By, Store, StoreError};
+
+/// A team.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Team {
+    /// Its id.
+    pub id: TeamId,
+    /// Its name.
+    pub name: TeamName,
+    /// Unix milliseconds.
+    pub created_at_ms: i64,
+}
+
+/// The team that is there from the start.
+fn default_team() -> TeamId {
+    TeamId::new(0, [0; 10])
+}
+
+fn team(row: &Columns<'_>) -> Result<Team, StoreError> {
+    Ok(Team {
+        id: row.parsed("id")?,
+        name: row.parsed("name")?,
+        created_at_ms: row.int("created_at_ms")?,
+    })
+}
+
+impl Store {
+    /// The team `default` and the platform's own principal.
+    pub(crate) async fn first_rows(&self) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "INSERT INTO teams (id, name, created_at_ms) VALUES ($1, 'default', 0)
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(default_team().to_string())
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query(
+            "INSERT INTO principals (id, kind, name, created_at_ms) VALUES ($1, 'system', 'system', 0)
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(system().to_string())
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// The team `default`.
+    pub fn default_team(&self) -> TeamId {
+        default_team()
+    }
+
+    /// At most `limit` teams in the order of their names, after a name; one of them, or all.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn teams(
+        &self,
+        only: Option<TeamId>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Team>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM teams WHERE name > $1 AND ($2 IS NULL OR id = $2)
+             ORDER BY name LIMIT $3",
+        )
+        .bind(after.unwrap_or_default())
+        .bind(only.map(|team| team.to_string()))
+        .bind(i64::from(limit))
+        .fetch_all(self.readers())
+        .await?;
+        rows.iter().map(|row| team(&Columns(row))).collect()
+    }
+
+    /// A team by its id.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn team(&self, id: TeamId) -> Result<Option<Team>, StoreError> {
+        let row = sqlx::query("SELECT * FROM teams WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(self.readers())
+            .await?;
+        row.map(|row| team(&Columns(&row))).transpose()
+    }
+
+    /// A team by its name.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn team_by_name(&self, name: &TeamName) -> Result<Option<Team>, StoreError> {
+        let row = sqlx::query("SELECT * FROM teams WHERE name = $1")
+            .bind(name.as_str())
+            .fetch_optional(self.readers())
+            .await?;
+        row.map(|row| team(&Columns(&row))).transpose()
+    }
+
+    /// A new team.
+    ///
+    /// # Errors
+    /// `Exists`, and what the database says.
+    pub async fn create_team(&self, name: &TeamName, by: &By) -> Result<Team, StoreError> {
+        let team = Team {
+            id: TeamId::new(id_time(by.at_ms), random()?),
+            name: name.clone(),
+            created_at_ms: by.at_ms,
+        };
+        let mut write = self.write(by).await?;
+        sqlx::query("INSERT INTO teams (id, name, created_at_ms) VALUES ($1, $2, $3)")
+            .bind(team.id.to_string())
+            .bind(name.as_str())
+            .bind(by.at_ms)
+            .execute(write.db())
+            .await
+            .map_err(|error| StoreError::from(error).exists("team", name.as_str()))?;
+        let event = NewEvent {
+            kind: "team.created",
+            subject: team.id.to_string(),
+            app: None,
+            team: Some(team.id),
+            before: Value::Null,
+            after: json!({"name": name}),
+        };
+        write.finish(event).await?;
+        Ok(team)
+    }
+
+    /// Names of principals, for showing who made what. Unknown ids are left out.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn principal_name(&self, id: PrincipalId) -> Result<Option<String>, StoreError> {
+        let row = sqlx::query("SELECT name FROM principals WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(self.readers())
+            .await?;
+        row.map(|row| Columns(&row).text("name")).transpose()
+    }
+}
