@@ -3,7 +3,7 @@
 
 use crate::{Failure, failure_at, procfile, text};
 
-pub use toml::{Table, Value};
+pub use toml::{Table, Value, de::Error as TomlError};
 
 /// A table of `berth.toml`, empty when it is not there.
 ///

@@ -9,6 +9,7 @@ mod child;
 mod mounts;
 mod privileges;
 mod program;
+mod view;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{ExitStatus, Stdio};
@@ -31,7 +32,8 @@ pub(crate) use mounts::{Attributes, attach, become_root, clone_tree, own_root};
 pub(crate) use privileges::{
     Kept, Limits, become_inner_root, bind_to_agent, drop_to, leave_network,
 };
-pub(crate) use program::{Program, Shown, place};
+pub(crate) use program::{Program, Shown, place, wait};
+pub(crate) use view::View;
 
 /// What a child does. It carries no secret: it is shown in no list of processes, but it may be in
 /// an error.

@@ -9,7 +9,9 @@ use berth_model::{AppId, Digest, InstanceId};
 use crate::agent_log::AgentLog;
 use crate::cgroup::Hierarchy;
 use crate::instances::Instances;
+use crate::layers::Trees;
 use crate::network::Net;
+use crate::worker::Workers;
 
 /// User ids in one block.
 pub(crate) const BLOCK_IDS: u32 = 65_536;
@@ -54,6 +56,10 @@ pub(crate) struct Context {
     pub(crate) cgroups: Hierarchy,
     /// The containers.
     pub(crate) instances: Instances,
+    /// Layers that are being unpacked.
+    pub(crate) trees: Trees,
+    /// The platform's long-lived programs.
+    pub(crate) workers: Workers,
     /// The agent's own log.
     pub(crate) log: AgentLog,
 }

@@ -12,6 +12,7 @@ use crate::failure::{Because, Failure};
 use crate::instances;
 use crate::server::Answer;
 use crate::stop;
+use crate::worker;
 
 /// Ends this process, so that another build of it takes over. Containers and workers stay.
 pub(crate) fn retire(context: &Context, connection: &Connection) -> Answer {
@@ -33,7 +34,7 @@ pub(crate) fn handle(context: &Arc<Context>, connection: &Connection, grace_ms: 
             failures.push(failure.message);
         }
     };
-    // WORKER
+    step(worker::stop_all(context, Duration::from_millis(u64::from(grace_ms))));
     for name in context.cgroups.names() {
         let leaf = context.cgroups.leaf(&name);
         step(leaf.kill().and_then(|()| leaf.remove()));

@@ -33,8 +33,7 @@ pub(crate) fn handle(context: &Context, descriptors: Vec<OwnedFd>) -> Answer {
     sweep_caches(context, &live.apps.iter().copied().collect())?;
     let used = context.instances.all().into_iter().flat_map(|known| known.spec.layers.clone());
     let layers: BTreeSet<_> = live.layers.iter().copied().chain(used).collect();
-    // LAYERS
-    let _ = layers;
+    context.trees.collect(context, &layers)?;
     Ok((Reply::Done {}, Vec::new()))
 }
 

@@ -12,6 +12,7 @@ mod walk;
 pub(crate) use seal::{SealJob, seal, seal_child};
 pub(crate) use store::{Trees, list, sweep};
 pub(crate) use unpack::{UnpackJob, unpack, unpack_child};
+pub(crate) use walk::{Bounds, Odd, walk};
 
 /// Control group of a child that walks a tree: little memory of its own, some for cached pages.
 const LIMITS: crate::cgroup::LeafLimits =

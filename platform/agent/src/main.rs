@@ -6,6 +6,7 @@
 
 mod agent_log;
 mod cgroup;
+mod confined;
 mod connection;
 mod context;
 mod disk;
@@ -14,14 +15,18 @@ mod exec;
 mod failure;
 mod gc;
 mod instances;
+mod layers;
 mod machine;
 mod network;
 mod run_wire;
 mod runner;
 mod serve;
 mod server;
+mod stack;
 mod start;
 mod stop;
+mod tool;
+mod worker;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,6 +43,7 @@ fn main() -> ExitCode {
     let outcome = match (known, folder, words.next()) {
         ((Some("serve"), Some("--data")), Some(folder), None) => serve::serve(&folder),
         ((Some("run"), Some("--dir")), Some(folder), None) => runner::run(folder),
+        ((Some("confined"), None), None, None) => confined::run(),
         _ => {
             eprintln!("usage: berth-agent serve --data DIR | berth-agent run --dir DIR");
             return ExitCode::from(2);

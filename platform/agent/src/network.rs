@@ -16,7 +16,7 @@ mod rules;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use berth_container::Network;
@@ -36,6 +36,8 @@ pub(crate) struct Net {
     namespace: OwnedFd,
     /// Ports of the router, which instances may reach on the host.
     router_ports: Mutex<BTreeSet<u16>>,
+    /// Where they are kept for the next agent.
+    kept_ports: PathBuf,
     /// Who was last said to talk to whom; none before the first time.
     talks: Mutex<Option<Vec<Vec<Ipv4Addr>>>>,
     /// Removed for good: nothing is put back.
@@ -70,7 +72,8 @@ impl Net {
             share,
             data_id: data_id.to_owned(),
             namespace,
-            router_ports: Mutex::new(BTreeSet::new()),
+            router_ports: Mutex::new(kept_ports(run)),
+            kept_ports: run.join(ROUTER_PORTS),
             talks: Mutex::new(None),
             removed: Mutex::new(false),
         };
@@ -139,11 +142,17 @@ impl Net {
         Ok(())
     }
 
-    /// Lets instances reach these ports of the host: the router's.
-    pub(crate) fn open_router_ports(&self, ports: &[u16]) -> Result<(), Failure> {
-        let mut known =
-            self.router_ports.lock().unwrap_or_else(PoisonError::into_inner);
-        known.extend(ports);
+    /// Lets instances reach the host's ports on which these sockets listen, and no other: the
+    /// router's. Sockets that are not TCP are passed over.
+    pub(crate) fn open_router_ports(&self, listeners: &[OwnedFd]) -> Result<(), Failure> {
+        let ports: BTreeSet<u16> = listeners.iter().filter_map(port_of).collect();
+        let mut known = self.router_ports.lock().unwrap_or_else(PoisonError::into_inner);
+        if ports.is_empty() || *known == ports {
+            return Ok(());
+        }
+        let text = serde_json::to_vec(&ports).because(|| "keeping the router's ports")?;
+        std::fs::write(&self.kept_ports, text).because(|| "keeping the router's ports")?;
+        *known = ports;
         drop(known);
         self.reconcile()
     }
@@ -169,6 +178,19 @@ impl Net {
         }
         namespace::unpin(&pin(run))
     }
+}
+
+/// The file of the router's ports in the run folder.
+const ROUTER_PORTS: &str = "router-ports.json";
+
+fn kept_ports(run: &Path) -> BTreeSet<u16> {
+    let text = std::fs::read(run.join(ROUTER_PORTS)).ok();
+    text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+fn port_of(listener: &OwnedFd) -> Option<u16> {
+    let address = rustix::net::getsockname(listener).ok()?;
+    std::net::SocketAddr::try_from(address).ok().map(|address| address.port())
 }
 
 /// The uplink's name inside.

@@ -11,10 +11,12 @@ mod join;
 mod launch;
 mod output;
 mod restart;
-mod root;
-mod seccomp;
+pub(crate) mod root;
+pub(crate) mod seccomp;
 mod supervise;
 mod terminal;
+
+pub(crate) use launch::reset_signals;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};

@@ -18,8 +18,10 @@ use crate::cgroup::Hierarchy;
 use crate::context::Context;
 use crate::failure::{Because, Failure};
 use crate::instances::{self, Instances};
+use crate::layers::{self, Trees};
 use crate::network::{Addresses, Net};
-use crate::{machine, server};
+use crate::worker::{self, Workers};
+use crate::{confined, machine, server, tool};
 
 /// `TMPFS_MAGIC` of linux/magic.h.
 const TMPFS_MAGIC: i64 = 0x0102_1994;
@@ -41,7 +43,10 @@ pub(crate) fn serve(data: &Path) -> Result<(), Failure> {
     context.log.line(format_args!("agent {} begins", std::process::id()));
     instances::adopt_all(&context)?;
     crate::start::say_neighbours(&context)?;
-    // WORKER
+    confined::sweep(&context)?;
+    tool::prepare(&context)?;
+    layers::sweep(&context)?;
+    worker::adopt(&context)?;
     keep_network(&context)?;
     let listener = server::bind_socket(&context.run)?;
     println!("ready");
@@ -109,6 +114,8 @@ fn open(data: PathBuf, data_id: String) -> Result<Context, Failure> {
         index: share.index,
         network: net.facts(),
         instances: Instances::new(addresses),
+        trees: Trees::default(),
+        workers: Workers::default(),
         data,
         data_id,
         run,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use berth_container::{FailureCode, PROTOCOL, Reply, Request};
+use berth_container::{FailureCode, PROTOCOL, Program, Reply, Request};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with,
 };
@@ -18,7 +18,7 @@ use rustix::net::{
 use crate::connection::{Connection, Woken};
 use crate::context::Context;
 use crate::failure::{Because, Failure};
-use crate::{down, exec, gc, instances, start, stop};
+use crate::{down, exec, gc, instances, layers, stack, start, stop, tool, worker};
 
 /// What a verb gives: its last reply with descriptors.
 pub(crate) type Answer = Result<(Reply, Vec<OwnedFd>), Failure>;
@@ -149,7 +149,19 @@ fn dispatch(
         Request::CacheDrop { app } => gc::drop_caches(context, app),
         Request::Retire => down::retire(context, connection),
         Request::Down { grace_ms } => down::handle(context, connection, grace_ms),
-        _ => Err(Failure::refused("this verb is not served")),
+        Request::LayerUnpack { diff_id } => layers::unpack(context, connection, diff_id, fds),
+        Request::LayerList => layers::list(context),
+        Request::LayerSeal { instance, part } => {
+            layers::seal(context, connection, instance, part, fds)
+        }
+        Request::Worker { program } => {
+            if program == Program::Route {
+                context.net.open_router_ports(&fds)?;
+            }
+            worker::ensure(context, program, fds)
+        }
+        Request::Tool { tool } => tool::run(context, connection, tool, fds),
+        Request::Stack { stack } => stack::make(context, connection, stack, fds),
     }
 }
 

@@ -231,7 +231,7 @@ fn program(
 }
 
 /// An empty folder; each child mounts over it in a namespace of its own.
-fn view(context: &Context) -> PathBuf {
+pub(crate) fn view(context: &Context) -> PathBuf {
     context.run.join("view")
 }
 

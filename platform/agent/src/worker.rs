@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use berth_container::{FailureCode, Program, Reply};
 
-use crate::connection::Connection;
 use crate::context::Context;
 use crate::failure::{Because, Failure};
 use crate::server::Answer;
@@ -91,7 +90,6 @@ impl State {
 /// The verb. Without descriptors it only finds a program: its listeners come back.
 pub(crate) fn ensure(
     context: &Arc<Context>,
-    _: &Connection,
     program: Program,
     descriptors: Vec<OwnedFd>,
 ) -> Answer {

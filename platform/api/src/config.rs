@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::Timestamp;
+
 /// The environment of an app.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConfigView {
@@ -33,4 +35,19 @@ pub struct ConfigChanged {
     /// The deployment; absent where nothing runs or `no_restart` was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<String>,
+}
+
+/// A version of the environment, without values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ConfigVersionView {
+    /// Its number.
+    pub version: u64,
+    /// It is the one that the next release takes.
+    pub current: bool,
+    /// Names that it holds.
+    pub names: Vec<String>,
+    /// Who made it.
+    pub actor: String,
+    /// When it was made.
+    pub created_at: Timestamp,
 }

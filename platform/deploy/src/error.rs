@@ -28,7 +28,7 @@ pub enum DeployError {
         what: String,
     },
     /// A layer's tar is not in the blob store.
-    #[error("cannot read layer {layer} from the blob store")]
+    #[error("cannot read layer {layer} from the blob store: {source}")]
     Layer {
         /// Which.
         layer: Digest,
@@ -83,6 +83,14 @@ pub enum DeployError {
         /// Which.
         label: String,
     },
+    /// The host refused to start a container.
+    #[error("cannot start {label}: {reason}")]
+    Refused {
+        /// What was to start.
+        label: String,
+        /// Why not.
+        reason: String,
+    },
     /// A command without words.
     #[error("the command is empty")]
     EmptyCommand,
@@ -99,7 +107,7 @@ pub enum DeployError {
         instance: InstanceId,
     },
     /// A descriptor could not be made or handed over.
-    #[error("cannot {what}")]
+    #[error("cannot {what}: {source}")]
     Descriptor {
         /// What it was for.
         what: &'static str,

@@ -282,7 +282,6 @@ impl<R: Records, W: WasmHost> Reconciler<R, W> {
         time_ms_max: u32,
     ) -> Result<(), DeployError> {
         let started = self.shared.embedded.start_with(planned.order(), payload, time_ms_max).await;
-        let what = format!("start a container for {}", planned.record.label());
         let error = match started {
             Ok(address) => {
                 planned.record.state = InstanceState::Running;
@@ -290,11 +289,13 @@ impl<R: Records, W: WasmHost> Reconciler<R, W> {
                 return Ok(self.shared.records.put_instance(&planned.record).await?);
             }
             Err(StartError::Unknown(error)) => error,
-            Err(StartError::Refused(reason)) => DeployError::Descriptor {
-                what: "run the command",
-                source: std::io::Error::other(reason),
+            Err(StartError::Refused(reason)) => {
+                DeployError::Refused { label: planned.record.label(), reason }
+            }
+            Err(StartError::Used) => DeployError::Refused {
+                label: planned.record.label(),
+                reason: format!("{} was used before", planned.record.id),
             },
-            Err(StartError::Used) => DeployError::Reply { what },
         };
         self.end_run(planned.record.clone(), None).await;
         Err(error)

@@ -77,3 +77,31 @@ impl<H: PushHost> Push<H> {
         }
     }
 }
+
+impl<H: PushHost> Push<H> {
+    /// The newest commit of a branch of an app as a [`berth_model::Source`], for a build that
+    /// nobody pushes; nothing when there is no such branch.
+    ///
+    /// # Errors
+    /// The repository's, or why the tree cannot be built, in words for people.
+    pub async fn source(
+        &self,
+        app: berth_model::AppId,
+        branch: &str,
+    ) -> Result<Option<berth_model::Source>, String> {
+        let (inner, ref_name) = (Arc::clone(&self.inner), format!("refs/heads/{branch}"));
+        let taken = tokio::task::spawn_blocking(move || {
+            let repository = inner.repositories.git(app).map_err(|error| error.to_string())?;
+            let Some(commit) =
+                repository.find_reference(&ref_name).ok().and_then(|found| found.target())
+            else {
+                return Ok(None);
+            };
+            let never = tokio_util::sync::CancellationToken::new();
+            source::take(&repository, app, commit, &inner.blobs, &inner.limits, &never)
+                .map(Some)
+                .map_err(|error| error.to_string())
+        });
+        taken.await.map_err(|error| error.to_string())?
+    }
+}

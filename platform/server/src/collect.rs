@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use berth_blobs::BlobStore;
 use berth_container::{Agent, Live, Request};
-use berth_model::AppId;
+use berth_model::{App, AppId};
 use berth_push::Repositories;
 use berth_store::{By, Store};
 
@@ -30,7 +30,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 impl Collector {
     /// Collects again and again.
-    pub async fn run(self) {
+    pub async fn run(self: Arc<Self>) {
         loop {
             tokio::time::sleep(PERIOD).await;
             if let Err(error) = self.collect().await {
@@ -59,6 +59,23 @@ impl Collector {
         self.erase_destroyed().await
     }
 
+    /// Waits until the instances of a destroyed app are gone, then forgets it. What is left after
+    /// a while goes with the next collection.
+    pub async fn forget(&self, app: App) {
+        for _ in 0..600 {
+            match self.store.live_instances(app.id).await {
+                Ok(live) if live.is_empty() => break,
+                _ => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+        if let Err(error) = self.agent.call(&Request::CacheDrop { app: app.id }, &[]).await {
+            tracing::warn!(app = %app.id, "the build caches of a destroyed app are still there: {error}");
+        }
+        if let Err(error) = self.erase_destroyed().await {
+            tracing::warn!(app = %app.id, "a destroyed app is not forgotten yet: {error}");
+        }
+    }
+
     /// Destroyed apps whose instances are gone: their repositories go, then their rows, and with
     /// them their blocks of user ids.
     pub async fn erase_destroyed(&self) -> Result<(), Failure> {
@@ -66,7 +83,8 @@ impl Collector {
             if !self.store.live_instances(app.id).await?.is_empty() {
                 continue;
             }
-            self.repositories.remove(app.id)?;
+            let (repositories, id) = (self.repositories.clone(), app.id);
+            tokio::task::spawn_blocking(move || repositories.remove(id)).await??;
             self.store.erase_app(app.id, &By::system(now_ms())).await?;
         }
         Ok(())

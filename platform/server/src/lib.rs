@@ -4,6 +4,7 @@
 //! other processes. `http` is the API. Nothing here decides what a room decides; it carries values
 //! from one to the next and writes them down between.
 
+pub mod actions;
 pub mod args;
 pub mod boot;
 mod build_log;
@@ -14,6 +15,7 @@ pub mod config;
 pub mod data_folder;
 pub mod down;
 pub mod git;
+pub mod http;
 pub mod key;
 mod log;
 pub mod logs;

@@ -12,6 +12,8 @@ use berth_model::{App, InstanceId, InstanceRecord, ProcessName, TargetAddress};
 use berth_store::{Store, StoreError};
 use tokio::sync::mpsc;
 
+use crate::http::LogEntry;
+
 /// Instances whose logs are looked at, the newest first.
 const INSTANCES_MAX: u32 = 50;
 /// Most lines of one answer.
@@ -37,6 +39,8 @@ pub struct Filter {
     pub process: Option<ProcessName>,
     /// Only so many of the last ones that are there already.
     pub lines: usize,
+    /// Lines of this instance up to this one are known already.
+    pub after: Option<(InstanceId, u64)>,
 }
 
 impl Logs {
@@ -44,20 +48,20 @@ impl Logs {
     ///
     /// # Errors
     /// What the store says; a log that cannot be read is left out.
-    pub async fn tail(&self, app: &App, filter: &Filter) -> Result<Vec<LogRecord>, StoreError> {
-        Ok(self.read(app, filter, &mut HashMap::new()).await?.0)
+    pub async fn tail(&self, app: &App, filter: &Filter) -> Result<Vec<LogEntry>, StoreError> {
+        self.read(app, filter, &mut filter.after.into_iter().collect()).await
     }
 
     /// The last lines, and then new ones as they come, until the receiver is dropped.
-    pub fn follow(&self, app: App, filter: Filter) -> mpsc::Receiver<LogRecord> {
+    pub fn follow(&self, app: App, filter: Filter) -> mpsc::Receiver<LogEntry> {
         let (lines, receiver) = mpsc::channel(QUEUE_MAX);
         let logs = self.clone();
         tokio::spawn(async move {
-            let mut seen = HashMap::new();
+            let mut seen: HashMap<InstanceId, u64> = filter.after.into_iter().collect();
             let mut filter = filter;
             while !lines.is_closed() {
                 match logs.read(&app, &filter, &mut seen).await {
-                    Ok((records, _)) => {
+                    Ok(records) => {
                         for record in records {
                             if lines.send(record).await.is_err() {
                                 return;
@@ -79,7 +83,7 @@ impl Logs {
         app: &App,
         filter: &Filter,
         seen: &mut HashMap<InstanceId, u64>,
-    ) -> Result<(Vec<LogRecord>, ()), StoreError> {
+    ) -> Result<Vec<LogEntry>, StoreError> {
         let instances = self.store.instances(app.id, false, None, INSTANCES_MAX).await?;
         let mut records = Vec::new();
         for instance in instances {
@@ -93,12 +97,12 @@ impl Logs {
             if let Some(last) = lines.last() {
                 seen.insert(instance.id, last.seq);
             }
-            records.extend(lines.into_iter().map(|line| record(app, &instance, line)));
+            records.extend(lines.into_iter().map(|line| entry(app, &instance, line)));
         }
-        records.sort_by_key(|record| (record.at_ns, record.instance, record.seq));
+        records.sort_by_key(|entry: &LogEntry| (entry.record.at_ns, entry.record.instance, entry.record.seq));
         let surplus = records.len().saturating_sub(filter.lines.min(LINES_MAX));
         records.drain(..surplus);
-        Ok((records, ()))
+        Ok(records)
     }
 
     /// The log files of an instance, oldest first; none where there are none yet.
@@ -125,8 +129,8 @@ fn lines(files: Vec<OwnedFd>, after: u64) -> Vec<LogLine> {
     all
 }
 
-fn record(app: &App, instance: &InstanceRecord, line: LogLine) -> LogRecord {
-    LogRecord {
+fn entry(app: &App, instance: &InstanceRecord, line: LogLine) -> LogEntry {
+    let record = LogRecord {
         app: app.name.clone(),
         process: instance.process.clone(),
         instance: instance.id,
@@ -136,5 +140,6 @@ fn record(app: &App, instance: &InstanceRecord, line: LogLine) -> LogRecord {
         seq: line.seq,
         line: line.line,
         partial: line.partial,
-    }
+    };
+    LogEntry { source: instance.label(), record }
 }

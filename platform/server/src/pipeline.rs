@@ -27,7 +27,7 @@ use crate::stacks::{Layer, Stacks};
 use crate::wasm_host::WasmApps;
 
 /// The stack that everything is built for.
-const STACK: &str = "debian-12";
+pub(crate) const STACK: &str = "debian-12";
 
 /// The reconciler of this platform.
 pub type Deploys = Reconciler<StoreRecords, WasmApps>;

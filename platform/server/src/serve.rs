@@ -30,7 +30,10 @@ use crate::records::StoreRecords;
 use crate::router::Router;
 use crate::stacks::Stacks;
 use crate::wasm_host::WasmApps;
-use crate::log;
+use crate::actions::RoomActions;
+use crate::collect::Collector;
+use crate::logs::Logs;
+use crate::{http, log};
 
 /// The agent ended: the starter must start both again, as root.
 const AGENT_LOST: u8 = 70;
@@ -97,9 +100,28 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         running: Running::default(),
         http_port: http.port(),
     };
-    let git = GitHost { pipeline: pipeline.clone(), locks: Locks::default(), create_apps: config.push.create_apps };
+    let locks = Locks::default();
+    let git = GitHost { pipeline: pipeline.clone(), locks: locks.clone(), create_apps: config.push.create_apps };
     let repositories = Repositories::open(data.root.join("git"))?;
+    let collector = Arc::new(Collector {
+        store: store.clone(),
+        blobs: Arc::new(blobs.clone()),
+        agent: agent.clone(),
+        repositories: repositories.clone(),
+    });
     let push = Push::new(git, agent.clone(), repositories, blobs, config.push.limits());
+    let (down, asked_down) = tokio::sync::watch::channel(None);
+    let actions = RoomActions {
+        pipeline,
+        push: push.clone(),
+        locks,
+        agent: agent.clone(),
+        logs: Logs { store: store.clone(), agent: agent.clone(), wasm: data.root.join("logs-wasm") },
+        collector: Arc::clone(&collector),
+        waiting: Default::default(),
+        down,
+        data: data.root.clone(),
+    };
 
     tokio::spawn(router.clone().keep_connected());
     let (waking, rows) = (deploys.clone(), store.clone());
@@ -111,10 +133,20 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         }
     });
     deploys.start();
+    tokio::spawn(collector.run());
 
     let end = CancellationToken::new();
     let (api_address, ssh_address) = (api.local_addr()?, ssh.local_addr()?);
-    let api_server = serve_api(api, axum::Router::new().route("/healthz", axum::routing::get(|| async { "ok\n" })), berth_push::http_router(push.clone()), end.clone())?;
+    let platform = http::Platform::new(
+        store.clone(),
+        Arc::new(actions),
+        now_ms,
+        config.api_hosts,
+        http,
+        ssh_address,
+    );
+    let api_router = http::router(Arc::new(platform), berth_push::http_router(push.clone()));
+    let api_server = serve_api(api, api_router, end.clone())?;
     let host_key = berth_push::host_key(&state.join("ssh_host_ed25519_key"))?;
     ssh.set_nonblocking(true)?;
     let ssh_listener = tokio::net::TcpListener::from_std(ssh)?;
@@ -124,7 +156,7 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
     });
     say_ready(api_address, ssh_address, http)?;
 
-    let code = until_end(&agent).await?;
+    let code = until_end(&agent, asked_down).await?;
     end.cancel();
     deploys.close();
     let _ = tokio::time::timeout(Duration::from_secs(3), async {
@@ -177,12 +209,11 @@ async fn builder(
 
 fn serve_api(
     listener: std::net::TcpListener,
-    api: axum::Router,
-    git: axum::Router,
+    router: axum::Router,
     end: CancellationToken,
 ) -> Result<tokio::task::JoinHandle<std::io::Result<()>>> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let service = api.merge(git).into_make_service_with_connect_info::<SocketAddr>();
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
     Ok(tokio::spawn(async move {
         axum::serve(listener, service).with_graceful_shutdown(end.cancelled_owned()).await
     }))
@@ -199,7 +230,10 @@ fn say_ready(api: SocketAddr, ssh: SocketAddr, http: SocketAddr) -> Result<()> {
 }
 
 /// Waits for a signal, or for the end of the agent.
-async fn until_end(agent: &berth_container::Agent) -> Result<u8> {
+async fn until_end(
+    agent: &berth_container::Agent,
+    mut asked_down: tokio::sync::watch::Receiver<Option<u32>>,
+) -> Result<u8> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let agent_ended = agent_ended(agent.clone());
@@ -212,6 +246,11 @@ async fn until_end(agent: &berth_container::Agent) -> Result<u8> {
                 done = down => { done?; }
                 _ = interrupt.recv() => { agent.call(&Request::Down { grace_ms: 0 }, &[]).await?; }
             }
+            Ok(0)
+        }
+        Ok(()) = asked_down.changed() => {
+            let grace_ms = asked_down.borrow().unwrap_or(0);
+            agent.call(&Request::Down { grace_ms }, &[]).await?;
             Ok(0)
         }
         code = agent_ended => Ok(code),

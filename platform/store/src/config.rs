@@ -112,6 +112,15 @@ impl Store {
         Ok((version, values(&mut tx, self.sealer(), app, version).await?))
     }
 
+    /// Version of the configuration that the app's next release takes; 0 is the empty one.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn config_version(&self, app: AppId) -> Result<u64, StoreError> {
+        let mut tx = self.read().await?;
+        versions(&mut tx, app).await.map(|(current, _)| current)
+    }
+
     /// The configuration of a version.
     ///
     /// # Errors

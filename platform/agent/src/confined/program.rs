@@ -4,22 +4,18 @@
 //! new process namespace: whatever the program leaves behind ends with it.
 
 use std::ffi::CString;
-use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::mount::{MountFlags, mount, mount_remount};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
-use super::mounts::{Attributes, attach, become_root, clone_tree, own_root};
+use super::mounts::{Attributes, own_root};
 use super::privileges::{Kept, Limits, bind_to_agent, drop_to, leave_network};
+use super::view::View;
 use crate::failure::{Because, Failure};
 
-/// Folders of the system, where they are. Some are links on most machines.
-const SYSTEM: [&str; 6] = ["usr", "bin", "sbin", "lib", "lib32", "lib64"];
-const DEVICES: [&str; 3] = ["null", "zero", "urandom"];
 /// Where the platform's own programs are in the view.
 const PROGRAMS: &str = "berth";
 
@@ -53,7 +49,7 @@ impl Program {
     /// waits for it, never: it ends with the program's exit code.
     pub(crate) fn become_it(self, descriptors: Vec<OwnedFd>) -> Result<(), Failure> {
         own_root()?;
-        self.build_view()?;
+        self.enter_view()?;
         leave_network()?;
         #[expect(unsafe_code, reason = "this process has one thread")]
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWPID) }
@@ -75,65 +71,18 @@ impl Program {
         }
     }
 
-    fn build_view(&self) -> Result<(), Failure> {
-        let root = &self.view;
-        let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
-        mount("view", root, "tmpfs", flags, c"mode=0755,size=64k")
-            .because(|| format!("mounting a view at {}", root.display()))?;
+    fn enter_view(&self) -> Result<(), Failure> {
+        let view = View::begin(&self.view)?;
         let programs = Attributes { executable: true, ..Attributes::default() };
-        for name in SYSTEM {
-            let host = Path::new("/").join(name);
-            match fs::symlink_metadata(&host) {
-                Ok(found) if found.is_symlink() => {
-                    let target = fs::read_link(&host).because(|| format!("reading /{name}"))?;
-                    std::os::unix::fs::symlink(target, root.join(name))
-                        .because(|| format!("showing /{name}"))?;
-                }
-                Ok(found) if found.is_dir() => self.show(&host, name, programs)?,
-                _ => {}
-            }
-        }
-        self.show(&self.bin, PROGRAMS, programs)?;
+        view.folder(&self.bin, PROGRAMS, programs)?;
         for shown in &self.shown {
             let attributes = Attributes { writable: shown.writable, ..Attributes::default() };
-            self.show(&shown.from, &shown.name, attributes)?;
+            view.folder(&shown.from, &shown.name, attributes)?;
         }
-        self.show_devices()?;
-        self.show_file("/etc/ld.so.cache", Attributes::default())?;
-        mount_remount(root, flags | MountFlags::RDONLY, c"")
-            .because(|| "closing the view")?;
-        become_root(root)
-    }
-
-    fn show(&self, from: &Path, name: &str, attributes: Attributes<'_>) -> Result<(), Failure> {
-        let at = self.view.join(name);
-        let tree = clone_tree(from, attributes)?;
-        fs::create_dir(&at).because(|| format!("showing /{name}"))?;
-        attach(&tree, &at)
-    }
-
-    fn show_devices(&self) -> Result<(), Failure> {
-        for name in DEVICES {
-            let path = format!("/dev/{name}");
-            let at = self.view.join(&path[1..]);
-            fs::create_dir_all(self.view.join("dev")).because(|| "showing /dev")?;
-            fs::write(&at, "").because(|| format!("showing {path}"))?;
-            // A plain bind keeps the device usable; the view itself allows none.
-            rustix::mount::mount_bind(&path, &at).because(|| format!("showing {path}"))?;
+        for device in ["null", "zero", "urandom"] {
+            view.device(device)?;
         }
-        Ok(())
-    }
-
-    /// A file that may be missing.
-    fn show_file(&self, path: &str, attributes: Attributes<'_>) -> Result<(), Failure> {
-        if !Path::new(path).exists() {
-            return Ok(());
-        }
-        let at = self.view.join(&path[1..]);
-        let folder = at.parent().unwrap_or(&self.view);
-        fs::create_dir_all(folder).because(|| format!("showing {path}"))?;
-        fs::write(&at, "").because(|| format!("showing {path}"))?;
-        attach(&clone_tree(Path::new(path), attributes)?, &at)
+        view.enter()
     }
 
     /// Returns only on failure.
@@ -180,8 +129,8 @@ pub(crate) fn place(descriptors: Vec<OwnedFd>) -> Result<(), Failure> {
     if marked == 0 { Ok(()) } else { Err(Failure::machine("closing descriptors failed")) }
 }
 
-/// Ends as the program ended.
-fn wait(child: nix::unistd::Pid) -> ! {
+/// Ends as the process in the new namespace ended.
+pub(crate) fn wait(child: nix::unistd::Pid) -> ! {
     use nix::sys::wait::{WaitStatus, waitpid};
     // The agent hears the end of the socket when the program took over.
     close_everything();

@@ -17,7 +17,7 @@ use rustix::thread::ThreadNameSpaceType;
 use serde::{Deserialize, Serialize};
 
 use super::LIMITS;
-use super::walk::{Bounds, walk};
+use super::walk::{Bounds, Odd, walk};
 use crate::confined::{self, Job, Kept, Limits};
 use crate::connection::Connection;
 use crate::context::Context;
@@ -94,7 +94,7 @@ pub(crate) fn seal_child(
     confined::drop_to(0, Kept::Reading, limits)?;
     confined::bind_to_agent()?;
     let mut out = Writer::new(BufWriter::with_capacity(256 * 1024, File::from(archive)), Rules::App);
-    walk(&path(&job.part), BOUNDS, &mut out)?;
+    walk(&path(&job.part), BOUNDS, Odd::Refused, &mut out)?;
     let (_, written) = out.finish().because(|| "writing the layer")?;
     Ok((written.entries, written.bytes))
 }

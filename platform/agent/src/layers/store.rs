@@ -63,9 +63,9 @@ pub(crate) fn sweep(context: &Context) -> Result<(), Failure> {
     fs::create_dir_all(&written).because(|| format!("making {}", written.display()))?;
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .because(|| "reading the id of this boot")?;
-    let same_boot = fs::read_to_string(trees.join(BOOT)).is_ok_and(|known| known == boot);
+    let stopped = fs::read_to_string(trees.join(BOOT)).is_ok_and(|known| known != boot);
     for name in names(&trees)? {
-        let lost = !same_boot && is_tree(&name) && !written.join(&name).exists();
+        let lost = stopped && is_tree(&name) && !written.join(&name).exists();
         if name.starts_with(FRESH) || lost {
             remove(&trees.join(&name))?;
         }

@@ -18,37 +18,51 @@ use crate::failure::{Because, Failure};
 
 /// What is walked at most.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub(crate) struct Bounds {
     /// Sum of the lengths of all files.
-    pub(super) bytes_max: u64,
-    pub(super) entries_max: u64,
+    pub(crate) bytes_max: u64,
+    pub(crate) entries_max: u64,
     /// Directories in one another.
-    pub(super) depth_max: u32,
+    pub(crate) depth_max: u32,
 }
 
-/// Writes the directory `path`, relative to the root, and everything in it. Entries keep that
-/// path.
-pub(super) fn walk<W: Write>(
+/// What happens to FIFOs, sockets and devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Odd {
+    /// They are refused by name.
+    Refused,
+    /// They are left out.
+    LeftOut,
+}
+
+/// Writes the directory `path`, relative to the root of this process, and everything in it.
+/// Entries keep that path; the root itself, an empty path, has no entry.
+pub(crate) fn walk<W: Write>(
     path: &str,
     bounds: Bounds,
+    odd: Odd,
     out: &mut Writer<W>,
 ) -> Result<(), Failure> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::openat(CWD, "/", flags, Mode::empty()).because(|| "opening the root")?;
-    let start = match open(root.as_fd(), path.as_bytes(), OFlags::DIRECTORY) {
+    let from = if path.is_empty() { "." } else { path };
+    let start = match open(root.as_fd(), from.as_bytes(), OFlags::DIRECTORY) {
         Err(rustix::io::Errno::NOENT) => {
             return Err(Failure::not_found(format!("there is no directory /{path}")));
         }
         other => other.because(|| format!("opening /{path}"))?,
     };
-    let mut walk = Walk { bounds, bytes: 0, out };
-    let attributes = attributes(&fstat(&start).because(|| format!("looking at /{path}"))?);
-    walk.out.directory(path.as_bytes(), attributes).map_err(|error| refusal(&error))?;
+    let mut walk = Walk { bounds, odd, bytes: 0, out };
+    if !path.is_empty() {
+        let stat = fstat(&start).because(|| format!("looking at /{path}"))?;
+        walk.out.directory(path.as_bytes(), attributes(&stat)).map_err(|error| refusal(&error))?;
+    }
     walk.directory(&start, path.as_bytes(), 0)
 }
 
 struct Walk<'a, W> {
     bounds: Bounds,
+    odd: Odd,
     bytes: u64,
     out: &'a mut Writer<W>,
 }
@@ -68,7 +82,8 @@ impl<W: Write> Walk<'_, W> {
         }
         for found in self.sorted(folder, path)? {
             let name = found.name.strip_suffix(b"/").unwrap_or(&found.name);
-            let inside = [path, b"/", name].concat();
+            let inside =
+                if path.is_empty() { name.to_vec() } else { [path, b"/", name].concat() };
             self.entry(folder, name, &inside, &found.stat, depth)?;
         }
         Ok(())
@@ -121,6 +136,7 @@ impl<W: Write> Walk<'_, W> {
                 let written = self.out.symlink(path, target.as_bytes(), attributes(stat));
                 written.map_err(|error| refusal(&error))
             }
+            _ if self.odd == Odd::LeftOut => Ok(()),
             other => {
                 let kind = kind(other);
                 let message = format!("{} is a {kind}, which cannot be in an image: remove it", shown(path));

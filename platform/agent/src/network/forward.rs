@@ -39,7 +39,8 @@ pub(super) fn allow(uplink: &str, outside: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The iptables programs whose FORWARD chain is in use here. Where there is none, nothing drops.
+/// The iptables programs whose FORWARD chain is in use here; where there is none, the one that
+/// Docker would use when it is started later, so that its DROP finds our pair in place.
 fn programs() -> Vec<&'static str> {
     let mut found = Vec::new();
     let legacy = fs::read_to_string("/proc/net/ip_tables_names").unwrap_or_default();
@@ -48,6 +49,9 @@ fn programs() -> Vec<&'static str> {
     }
     if quietly("nft", &["list", "chain", "ip", "filter", "FORWARD"]) {
         found.push("iptables-nft");
+    }
+    if found.is_empty() && quietly("iptables", &["-w", "-S", "FORWARD"]) {
+        found.push("iptables");
     }
     found
 }

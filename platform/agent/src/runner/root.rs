@@ -191,7 +191,7 @@ fn own(path: &Path, ids: IdBlock, inside: u16) -> Result<(), Failure> {
 }
 
 /// A user namespace with the block's mapping, held by nothing but this descriptor.
-fn user_namespace(ids: IdBlock) -> Result<OwnedFd, Failure> {
+pub(crate) fn user_namespace(ids: IdBlock) -> Result<OwnedFd, Failure> {
     let (ready_read, ready_write) = rustix::pipe::pipe().because(|| "making a pipe")?;
     let (end_read, end_write) = rustix::pipe::pipe().because(|| "making a pipe")?;
     #[expect(unsafe_code, reason = "this process has one thread; the child only makes calls")]

@@ -11,4 +11,3 @@ mod network;
 mod platform;
 mod refusals;
 mod removal;
-mod timing;

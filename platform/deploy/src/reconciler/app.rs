@@ -19,6 +19,9 @@ use crate::records::Records;
 /// Passes that may follow each other without a pause; more of them is a fault.
 const PASSES_MAX: u32 = 1000;
 
+/// After a failure at least this long.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+
 /// How a pass ended.
 pub(super) enum Pass {
     /// Something was done: look again.
@@ -65,6 +68,8 @@ pub(super) struct AppTask<R, W> {
     /// Instances that the router was asked to drain.
     pub(super) draining: BTreeSet<InstanceId>,
     pub(super) last_probes: HashMap<InstanceId, LastProbe>,
+    /// A deployment that was switched and has not told of a router that does not answer.
+    pub(super) switching: Option<DeploymentId>,
     /// Readers of release phases' output.
     pub(super) tails: HashMap<InstanceId, JoinHandle<()>>,
 }
@@ -81,18 +86,19 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
             fetch_errors: BTreeMap::new(),
             draining: BTreeSet::new(),
             last_probes: HashMap::new(),
+            switching: None,
             tails: HashMap::new(),
         }
     }
 
     pub(super) async fn run(mut self) {
-        let mut pause = Duration::from_millis(50);
+        let mut pause = SHORTEST_PAUSE;
         let mut passes = 0;
         loop {
             let outcome = self.pass_once().await;
             passes += 1;
             match outcome {
-                Ok(Pass::Acted) if passes < PASSES_MAX => pause = Duration::from_millis(50),
+                Ok(Pass::Acted) if passes < PASSES_MAX => pause = SHORTEST_PAUSE,
                 Ok(Pass::Acted) => {
                     tracing::error!(app = %self.app, "steps of an app do not come to an end");
                     passes = 0;
@@ -100,7 +106,7 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
                 }
                 Ok(Pass::Idle(until_ms)) => {
                     passes = 0;
-                    pause = Duration::from_millis(50);
+                    pause = SHORTEST_PAUSE;
                     self.idle(until_ms).await;
                 }
                 Ok(Pass::Gone) => {
@@ -111,7 +117,9 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
                 Err(error) => {
                     let ms = pause.as_millis();
                     tracing::warn!(app = %self.app, "a step failed, next try in {ms} ms: {error}");
-                    tokio::time::sleep(pause).await;
+                    // What was waited for may come before the time is over.
+                    tokio::time::sleep(SHORTEST_PAUSE).await;
+                    let _ = tokio::time::timeout(pause, self.signal.notified()).await;
                     pause = (pause * 2).min(Duration::from_secs(10));
                 }
             }
@@ -197,7 +205,14 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
                 }
                 Ok(())
             }
-            Outcome::Published(result) => Ok(result?),
+            Outcome::Published(Ok(())) => Ok(()),
+            Outcome::Published(Err(error)) => {
+                if let Some(deployment) = self.switching.take() {
+                    let text = "The router does not take the new table yet; trying again";
+                    self.shared.board.detail(deployment, text);
+                }
+                Err(error.into())
+            }
         }
     }
 

@@ -354,6 +354,7 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
 
     async fn switch(&mut self, view: &View, id: DeploymentId) -> Result<(), DeployError> {
         self.shared.records.switch(id, view.now_ms).await?;
+        self.switching = Some(id);
         if let Some(release) = view.deployed(id) {
             let web = release.manifest.processes.keys().any(|name| name.as_str() == WEB);
             let what = if web { "Requests go to" } else { "Now running" };

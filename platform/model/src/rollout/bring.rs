@@ -41,6 +41,7 @@ impl Planner<'_> {
             let own: Vec<_> = self
                 .seen()
                 .filter(|seen| seen.is_instance() && seen.row.deployment == Some(deployment.id))
+                .filter(|seen| seen.row.release == deployment.release)
                 .filter(|seen| !seen.row.state.is_terminal())
                 .collect();
             for seen in own {

@@ -417,11 +417,11 @@ impl Machine {
         let dead = self.containers.get(&id).is_none_or(|(_, c)| !alive(c.phase));
         let draining = self.rows[&id].draining_at_ms;
         let late = draining.is_some_and(|since_ms| self.now_ms >= since_ms + 60_000);
-        if self.served.as_ref().is_none_or(|served| served.contains(&id)) && !dead && !late {
-            // What never was ready cannot be in a table.
-            if self.rows[&id].answering.is_some() {
-                self.violations.push(format!("{id} was stopped while the router knew it"));
-            }
+        let current = Some(self.rows[&id].release) == self.current;
+        let known = self.served.as_ref().map_or(current, |served| served.contains(&id));
+        // What never was ready cannot be in a table.
+        if known && !dead && !late && self.rows[&id].answering.is_some() {
+            self.violations.push(format!("{id} was stopped while the router knew it"));
         }
         self.containers.remove(&id);
         if !amid {

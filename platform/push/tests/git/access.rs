@@ -63,7 +63,7 @@ async fn an_app_of_another_team_reads_as_missing_and_a_viewer_may_only_fetch() {
         let world = World::new().await;
         let mut client = world.client();
         client.commit("a", "1");
-        assert!(client.push(&world, over, "main").await.ok);
+        client.pushes(&world, over, "main").await;
 
         world.host.set_foreign("secret");
         for name in ["secret", "missing"] {
@@ -158,7 +158,7 @@ async fn a_connection_that_does_not_log_in_is_closed_and_too_many_are_not_let_in
     // Places are free again.
     let client = world.client();
     client.commit("a", "1");
-    assert!(client.push(&world, Over::Ssh, "main").await.ok);
+    client.pushes(&world, Over::Ssh, "main").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

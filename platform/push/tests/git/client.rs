@@ -141,6 +141,13 @@ impl Client {
     pub(crate) async fn push(&self, world: &World, over: Over, refspec: &str) -> Said {
         self.git(&["push", &world.url(over, "hello"), refspec]).await
     }
+
+    /// A push that must succeed.
+    pub(crate) async fn pushes(&self, world: &World, over: Over, refspec: &str) -> Said {
+        let said = self.push(world, over, refspec).await;
+        assert!(said.ok, "{over:?}: {said:?}");
+        said
+    }
 }
 
 pub(crate) fn said(output: Output) -> Said {

@@ -66,7 +66,7 @@ async fn a_push_from_a_commit_that_is_no_longer_the_branch_is_refused() {
     let (first, second) = (world.client(), world.client());
     first.commit("a", "1");
     second.commit("b", "2");
-    assert!(first.push(&world, Over::Ssh, "main").await.ok);
+    first.pushes(&world, Over::Ssh, "main").await;
     let said = second.push(&world, Over::Ssh, "main").await;
     assert!(!said.ok && said.err.contains("rejected"), "{said:?}");
     assert_eq!(world.branch("hello", "main"), Some(first.head()));

@@ -48,9 +48,9 @@ async fn a_second_push_hands_over_the_old_commit_and_the_same_tree_gives_the_sam
     let world = World::new().await;
     let client = world.client();
     let first = client.commit("a", "1");
-    assert!(client.push(&world, Over::Ssh, "main").await.ok);
+    client.pushes(&world, Over::Ssh, "main").await;
     let second = client.commit_all("nothing changed");
-    assert!(client.push(&world, Over::Http, "main").await.ok);
+    client.pushes(&world, Over::Http, "main").await;
     let pushed = world.host.pushed();
     assert_eq!(pushed[1].old, Some(first));
     assert_eq!(pushed[1].new, second);
@@ -62,7 +62,7 @@ async fn a_push_of_what_is_deployed_changes_nothing() {
     let world = World::new().await;
     let client = world.client();
     client.commit("a", "1");
-    assert!(client.push(&world, Over::Ssh, "main").await.ok);
+    client.pushes(&world, Over::Ssh, "main").await;
     for over in BOTH {
         let said = client.push(&world, over, "main").await;
         assert!(said.ok && said.err.contains("Everything up-to-date"), "{said:?}");
@@ -76,7 +76,7 @@ async fn a_failed_build_rejects_the_ref_and_a_second_try_of_the_same_commit_buil
         let world = World::new().await;
         let client = world.client();
         let good = client.commit("a", "1");
-        assert!(client.push(&world, over, "main").await.ok);
+        client.pushes(&world, over, "main").await;
 
         let bad = client.commit("a", "2");
         world.host.build(Build::Fails("it is broken\u{1b}[2J", "build failed"));
@@ -88,7 +88,7 @@ async fn a_failed_build_rejects_the_ref_and_a_second_try_of_the_same_commit_buil
         assert_eq!(world.branch("hello", "main"), Some(good));
 
         world.host.build(Build::Deploys);
-        assert!(client.push(&world, over, "main").await.ok);
+        client.pushes(&world, over, "main").await;
         assert_eq!(world.branch("hello", "main"), Some(bad));
     }
 }
@@ -99,7 +99,7 @@ async fn another_branch_is_stored_with_a_warning_and_not_deployed() {
         let world = World::new().await;
         let client = world.client();
         client.commit("a", "1");
-        assert!(client.push(&world, over, "main").await.ok);
+        client.pushes(&world, over, "main").await;
         client.now(&["checkout", "--quiet", "-b", "topic/new"]);
         let topic = client.commit("a", "2");
         let said = client.push(&world, over, "topic/new").await;
@@ -110,7 +110,7 @@ async fn another_branch_is_stored_with_a_warning_and_not_deployed() {
         assert_eq!(world.host.pushed().len(), 1);
 
         // The same branch, pushed to the deploy branch, deploys.
-        assert!(client.push(&world, over, "topic/new:main").await.ok);
+        client.pushes(&world, over, "topic/new:main").await;
         assert_eq!(world.host.pushed().len(), 2);
     }
 }
@@ -134,7 +134,7 @@ async fn tags_are_stored_and_a_tag_pushed_to_the_branch_deploys_its_commit() {
         let world = World::new().await;
         let client = world.client();
         let first = client.commit("a", "1");
-        assert!(client.push(&world, over, "main").await.ok);
+        client.pushes(&world, over, "main").await;
         let second = client.commit("a", "2");
         client.now(&["tag", "light"]);
         client.now(&["tag", "--annotate", "--message", "one", "v1"]);
@@ -150,7 +150,7 @@ async fn tags_are_stored_and_a_tag_pushed_to_the_branch_deploys_its_commit() {
         assert!(said.ok, "{said:?}");
         assert_eq!(world.branch("hello", "main"), Some(second.clone()));
         assert_eq!(world.host.pushed()[1].source.commit, second);
-        assert!(client.push(&world, over, ":refs/tags/light").await.ok);
+        client.pushes(&world, over, ":refs/tags/light").await;
         assert_eq!(world.repositories.commit_of(app, "refs/tags/light").unwrap(), None);
     }
 }
@@ -162,7 +162,7 @@ async fn an_older_commit_deploys_by_force() {
         let client = world.client();
         let first = client.commit("a", "1");
         client.commit("a", "2");
-        assert!(client.push(&world, over, "main").await.ok);
+        client.pushes(&world, over, "main").await;
         let refspec = format!("{first}:main");
         assert!(!client.push(&world, over, &refspec).await.ok, "without force");
         let said = client.git(&["push", "--force", &world.url(over, "hello"), &refspec]).await;
@@ -214,7 +214,7 @@ async fn a_clone_brings_back_what_was_pushed() {
             let client = world.client();
             client.now(&["checkout", "--quiet", "-b", "trunk"]);
             let commit = client.commit("a", "1");
-            assert!(client.push(&world, over, "trunk").await.ok);
+            client.pushes(&world, over, "trunk").await;
             assert_eq!((world.event().await, world.event().await), (Event::Began, Event::Ended));
             let setting = format!("protocol.version={version}");
             let url = world.url(over, "hello");

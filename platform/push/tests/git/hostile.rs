@@ -68,7 +68,7 @@ async fn a_commit_that_did_not_arrive_is_refused() {
     let world = World::new().await;
     let client = world.client();
     client.commit("a", "1");
-    assert!(client.push(&world, Over::Http, "main").await.ok);
+    client.pushes(&world, Over::Http, "main").await;
     let pack = client.with_input(&["pack-objects", "--stdout", "-q"], b"").await;
     drop(pack);
     let empty = {
@@ -137,7 +137,7 @@ async fn what_a_killed_process_left_is_swept() {
     let world = World::new().await;
     let client = world.client();
     client.commit("a", "1");
-    assert!(client.push(&world, Over::Ssh, "main").await.ok);
+    client.pushes(&world, Over::Ssh, "main").await;
     let app = world.host.app("hello").unwrap();
     let repository = world.folder.path().join(format!("git/{app}.git"));
     let stale = [
@@ -155,7 +155,7 @@ async fn what_a_killed_process_left_is_swept() {
     assert_eq!(world.repositories.sweep().unwrap(), stale.len());
     assert!(stale.iter().all(|path| !repository.join(path).exists()));
     client.commit("a", "2");
-    assert!(client.push(&world, Over::Ssh, "main").await.ok);
+    client.pushes(&world, Over::Ssh, "main").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,28 @@
 //! Clients that go away.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::client::signal_group;
 use crate::host::{Build, Event};
 use crate::world::{BOTH, World, eventually};
+
+/// Reads until `text` has come.
+async fn read_until(reader: &mut (impl AsyncRead + Unpin), text: &str) {
+    let mut said = String::new();
+    let reading = async {
+        while !said.contains(text) {
+            let mut bytes = [0; 4096];
+            let count = reader.read(&mut bytes).await.unwrap();
+            assert!(count > 0, "no '{text}' in {said}");
+            said.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(20), reading).await.is_ok();
+    assert!(in_time, "no '{text}' within 20 s in {said}");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_cancels_the_build_and_leaves_the_ref() {
@@ -23,7 +40,7 @@ async fn ctrl_c_cancels_the_build_and_leaves_the_ref() {
         assert_eq!(world.branch("hello", "main"), None);
 
         world.host.build(Build::Deploys);
-        assert!(client.push(&world, over, "main").await.ok);
+        client.pushes(&world, over, "main").await;
     }
 }
 
@@ -72,13 +89,7 @@ async fn lines_arrive_while_the_build_runs() {
         let mut child = client.start_push(&world.url(over, "hello"), "main");
         assert_eq!(world.event().await, Event::Began);
         let mut stderr = child.stderr.take().unwrap();
-        let mut said = String::new();
-        while !said.contains("-----> Building hello") {
-            let mut bytes = [0; 1024];
-            let count = stderr.read(&mut bytes).await.unwrap();
-            assert!(count > 0, "{over:?}: {said}");
-            said.push_str(&String::from_utf8_lossy(&bytes[..count]));
-        }
+        read_until(&mut stderr, "-----> Building hello").await;
         world.host.go_on();
         let mut rest = String::new();
         stderr.read_to_string(&mut rest).await.unwrap();
@@ -92,7 +103,7 @@ async fn a_quiet_build_keeps_the_connection_alive() {
     let client = world.client();
     client.commit("a", "1");
     // The repository exists after this; its interval is five seconds otherwise.
-    assert!(client.push(&world, crate::world::Over::Ssh, "main").await.ok);
+    client.pushes(&world, crate::world::Over::Ssh, "main").await;
     assert_eq!((world.event().await, world.event().await), (Event::Began, Event::Ended));
     let app = world.host.app("hello").unwrap();
     let config = world.folder.path().join(format!("git/{app}.git/config"));
@@ -106,14 +117,8 @@ async fn a_quiet_build_keeps_the_connection_alive() {
     command.env("GIT_TRACE_PACKET", "1").stderr(std::process::Stdio::piped()).process_group(0);
     let mut child = command.spawn().unwrap();
     let mut stderr = child.stderr.take().unwrap();
-    let mut said = String::new();
     // An empty packet of the side band.
-    while !said.lines().any(|line| line.ends_with("sideband< \\2")) {
-        let mut bytes = [0; 4096];
-        let count = stderr.read(&mut bytes).await.unwrap();
-        assert!(count > 0, "{said}");
-        said.push_str(&String::from_utf8_lossy(&bytes[..count]));
-    }
+    read_until(&mut stderr, "sideband< \\1\n").await;
     world.host.go_on();
     let mut rest = Vec::new();
     stderr.read_to_end(&mut rest).await.unwrap();

@@ -45,7 +45,7 @@ async fn a_shallow_clone_of_what_the_platform_has_may_push() {
     for over in BOTH {
         let world = World::new().await;
         let (origin, clone) = shallow_clone(&world, "2").await;
-        assert!(origin.push(&world, Over::Ssh, "main").await.ok);
+        origin.pushes(&world, Over::Ssh, "main").await;
         clone.commit("a", "4");
         let said = clone.push(&world, over, "main").await;
         assert!(said.ok, "{over:?}: {said:?}");

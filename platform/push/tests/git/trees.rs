@@ -98,7 +98,7 @@ async fn links_out_of_the_tree_are_refused_by_name_and_others_are_kept() {
     std::fs::create_dir_all(client.work.join("d/e")).unwrap();
     std::os::unix::fs::symlink("../../missing", client.work.join("d/e/l")).unwrap();
     client.commit_all("links");
-    assert!(client.push(&world, Over::Ssh, "main").await.ok);
+    client.pushes(&world, Over::Ssh, "main").await;
     assert_eq!(world.archive(&world.host.pushed()[0])["d/e/l"], "-> ../../missing");
 }
 
@@ -191,7 +191,7 @@ async fn each_bound_of_a_tree_is_kept_and_named() {
     }
     client.write("1/2/3/4/5", &"x".repeat(5000));
     client.commit_all("just enough");
-    assert!(client.push(&world, Over::Ssh, "main").await.ok);
+    client.pushes(&world, Over::Ssh, "main").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

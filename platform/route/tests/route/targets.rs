@@ -155,6 +155,7 @@ async fn a_request_on_a_connection_that_just_died_is_repeated_only_if_that_is_sa
     assert_eq!((reply.status, reply.code()), (502, Some("reset")));
     // A PUT whose body is still to come is repeated with it.
     assert_eq!(ask("GET", "").await.status, 200);
+    let before = app.connections.load(SeqCst);
     let mut raw = router.connect().await;
     raw.send(b"PUT / HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 5\r\n\r\n")
         .await;

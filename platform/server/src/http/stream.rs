@@ -22,6 +22,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(crate) struct StreamHeaders {
     /// `Accept: text/event-stream`.
     pub(crate) wants_events: bool,
+    /// `Accept: text/plain`.
+    pub(crate) wants_text: bool,
     /// `Last-Event-ID`: what the client has seen already.
     pub(crate) last_id: Option<String>,
 }
@@ -32,11 +34,15 @@ impl<S: Sync> FromRequestParts<S> for StreamHeaders {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let accept = text(header::ACCEPT.as_str()).unwrap_or_default();
-        let wants_events = accept
-            .split(',')
-            .filter_map(|part| part.split(';').next())
-            .any(|part| part.trim().eq_ignore_ascii_case("text/event-stream"));
-        Ok(Self { wants_events, last_id: text("last-event-id").map(str::to_owned) })
+        let accepts = |kind: &str| {
+            let mut parts = accept.split(',').filter_map(|part| part.split(';').next());
+            parts.any(|part| part.trim().eq_ignore_ascii_case(kind))
+        };
+        Ok(Self {
+            wants_events: accepts("text/event-stream"),
+            wants_text: accepts("text/plain"),
+            last_id: text("last-event-id").map(str::to_owned),
+        })
     }
 }
 

@@ -38,8 +38,8 @@ pub struct Token {
 /// A token to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewToken {
-    /// Its name; one is made from its id when absent.
-    pub name: Option<String>,
+    /// Its name, unique within the team.
+    pub name: String,
     /// The team that it acts in.
     pub team: TeamId,
     /// What it may do.
@@ -135,11 +135,10 @@ impl Store {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(StoreError::Random)?;
         let secret = format!("berth_{}", hex::encode(bytes));
-        let id = TokenId::new(id_time(by.at_ms), random()?);
         let token = Token {
-            id,
+            id: TokenId::new(id_time(by.at_ms), random()?),
             principal: PrincipalId::new(id_time(by.at_ms), random()?),
-            name: new.name.clone().unwrap_or_else(|| id.to_string()),
+            name: new.name.clone(),
             team: new.team,
             role: new.role,
             expires_at_ms: new.expires_at_ms,

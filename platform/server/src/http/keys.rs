@@ -1,0 +1,84 @@
+//! SSH public keys.
+
+use axum::Json;
+use axum::http::StatusCode;
+use berth_api::{AddKey, KeyView, Page, Timestamp};
+use berth_model::KeyId;
+use berth_model::principal::{Resource, Verb};
+use berth_store::{Key, NewKey};
+
+use super::call::Call;
+use super::document::Problems;
+use super::extract::{Json as Body, Path, Query, field};
+use super::page::PageQuery;
+use super::problem::ApiError;
+use super::ssh_key::PublicKey;
+use super::tokens::label;
+
+/// The team's keys, newest first; an administrator's list has those of every team.
+#[utoipa::path(get, path = "/v1/keys", tag = "access", params(PageQuery), responses((status = 200, body = Page<KeyView>), Problems))]
+pub(super) async fn list_keys(
+    call: Call,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<KeyView>>, ApiError> {
+    call.team(None, Verb::ManageAccess).await?;
+    let wanted = query.wanted()?;
+    let before = wanted.after_as()?;
+    let rows = call.store().keys(call.sees_only(), before, wanted.limit_and_one()).await?;
+    let page = wanted.page(rows, |key| key.id.to_string());
+    let mut items = Vec::with_capacity(page.items.len());
+    for key in page.items {
+        items.push(view(&call, key).await?);
+    }
+    Ok(Json(Page { items, next_page_token: page.next_page_token }))
+}
+
+/// Let whoever holds a key push.
+#[utoipa::path(post, path = "/v1/keys", tag = "access", request_body = AddKey,
+    responses((status = 201, body = KeyView), Problems))]
+pub(super) async fn add_key(
+    call: Call,
+    Body(body): Body<AddKey>,
+) -> Result<(StatusCode, Json<KeyView>), ApiError> {
+    let team = call.team(body.team.as_deref(), Verb::ManageAccess).await?;
+    let role = field("/role", &body.role)?;
+    call.may_give(role)?;
+    let public: PublicKey = field("/public_key", &body.public_key)?;
+    let new = NewKey {
+        name: label("/name", &body.name)?,
+        team: team.id,
+        role,
+        fingerprint: public.fingerprint,
+        public_key: public.line,
+    };
+    let key = call.store().add_key(&new, &call.by()).await?;
+    Ok((StatusCode::CREATED, Json(view(&call, key).await?)))
+}
+
+/// Remove a key.
+#[utoipa::path(delete, path = "/v1/keys/{key}", tag = "access", params(("key" = String, Path)),
+    responses((status = 204, description = "It may push no more."), Problems))]
+pub(super) async fn remove_key(
+    call: Call,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let absent = || ApiError::not_found("key", &id);
+    let parsed: KeyId = id.parse().map_err(|_| absent())?;
+    let key = call.store().key(parsed).await?.ok_or_else(absent)?;
+    call.may(Verb::ManageAccess, &Resource::OfTeam(key.team), absent)?;
+    call.may_give(key.role)?;
+    call.store().remove_key(key.id, &call.by()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn view(call: &Call, key: Key) -> Result<KeyView, ApiError> {
+    Ok(KeyView {
+        id: key.id.to_string(),
+        team: call.team_of(key.team).await?.name.to_string(),
+        name: key.name,
+        role: key.role.as_str().to_owned(),
+        fingerprint: key.fingerprint,
+        public_key: key.public_key,
+        created_at: Timestamp(key.created_at_ms),
+    })
+}
