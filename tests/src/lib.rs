@@ -3,10 +3,12 @@
 //! A [`Platform`] is `berthd serve` on ports of its own with a data folder of its own; dropping it
 //! stops everything it started, also when a test fails.
 
+pub mod browser;
 pub mod load;
 pub mod platform;
 pub mod repository;
 
+pub use browser::Browser;
 pub use load::Load;
 pub use platform::Platform;
 pub use repository::Repository;

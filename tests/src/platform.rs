@@ -39,9 +39,9 @@ pub fn programs() -> PathBuf {
 const CONFIG: &str = "\
 [deploy]
 monitor_ms = 1000
-drain_ms = 3000
-ready_ms_max = 20000
-stop_grace_ms = 3000
+drain_ms_max = 3000
+check_ms_max = 15000
+stop_ms_max = 3000
 ";
 
 impl Platform {

@@ -41,13 +41,19 @@ pub(crate) fn read(text: &str) -> Lines {
         } else if line.starts_with("--") {
             lines.local |= line.starts_with("--find-links") && !is_remote(line.trim_start_matches("--find-links").trim_start_matches(['=', ' ']));
         } else {
-            let path = line.split([';', '[']).next().unwrap_or_default().trim();
-            let url = line.split_once('@').map(|(_, url)| url.trim());
-            lines.local |= path.starts_with(['.', '/']) || path.contains("file:") || url.is_some_and(|url| url.starts_with("file:") || url.starts_with('.'));
-            lines.local |= !is_remote(path) && [".whl", ".tar.gz", ".zip"].iter().any(|end| path.ends_with(end));
+            // `name @ URL` or a path, without markers and extras.
+            let named = line.split_once('@').filter(|(name, _)| is_name(name)).map_or(line, |(_, url)| url);
+            let target = named.split([';', '[', ' ']).find(|part| !part.is_empty()).unwrap_or_default();
+            let archive = [".whl", ".tar.gz", ".zip"].iter().any(|end| target.ends_with(end));
+            lines.local |= target.starts_with(['.', '/']) || target.starts_with("file:") || archive && !is_remote(target);
         }
     }
     lines
+}
+
+fn is_name(text: &str) -> bool {
+    let name = text.split('[').next().unwrap_or_default().trim();
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) && !name.starts_with('.')
 }
 
 fn is_remote(target: &str) -> bool {

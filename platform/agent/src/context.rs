@@ -34,10 +34,6 @@ impl IdBlock {
 pub(crate) struct Context {
     /// The data folder.
     pub(crate) data: PathBuf,
-    /// Its id, 16 hex digits.
-    pub(crate) data_id: String,
-    /// Its index on this machine.
-    pub(crate) index: u8,
     /// `/run/berth/<data-id>`, always a tmpfs.
     pub(crate) run: PathBuf,
     /// Where this build's programs lie.

@@ -4,15 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_container::Reply;
-use rustix::mount::{UnmountFlags, unmount};
 
 use crate::connection::Connection;
 use crate::context::Context;
-use crate::failure::{Because, Failure};
+use crate::failure::Failure;
 use crate::instances;
 use crate::server::Answer;
-use crate::stop;
-use crate::worker;
+use crate::{stop, worker};
 
 /// Ends this process, so that another build of it takes over. Containers and workers stay.
 pub(crate) fn retire(context: &Context, connection: &Connection) -> Answer {
@@ -45,8 +43,8 @@ pub(crate) fn handle(context: &Arc<Context>, connection: &Connection, grace_ms: 
     if !failures.is_empty() {
         return Err(Failure::machine(failures.join("; ")));
     }
-    // The socket lies in the run folder: the mount goes with this process.
-    step_out(context)?;
+    // The socket lies in the run folder, but this connection does not.
+    crate::serve::remove_run_folder(&context.run)?;
     let _ = connection.reply(&Reply::Done {}, &[]);
     std::process::exit(0);
 }
@@ -69,14 +67,4 @@ fn stop_all(context: &Arc<Context>, grace: Duration) -> Vec<String> {
         stop.join().unwrap_or_else(|_| Err(Failure::machine("stopping a container panicked")))
     });
     outcomes.filter_map(|outcome| outcome.err().map(|failure| failure.message)).collect()
-}
-
-/// Takes the run folder away.
-fn step_out(context: &Context) -> Result<(), Failure> {
-    let run = &context.run;
-    if crate::serve::is_mount(run) {
-        unmount(run, UnmountFlags::DETACH).because(|| format!("unmounting {}", run.display()))?;
-        return std::fs::remove_dir(run).because(|| format!("removing {}", run.display()));
-    }
-    instances::remove_folder(run)
 }

@@ -29,6 +29,7 @@ pub(crate) fn handle(context: &Context, descriptors: Vec<OwnedFd>) -> Answer {
     }
     context.instances.keep_addresses(|instance| named.contains(&instance))?;
     sweep_logs(context, &named)?;
+    instances::sweep_leaves(context);
     instances::sweep_disks(context);
     sweep_caches(context, &live.apps.iter().copied().collect())?;
     let used = context.instances.all().into_iter().flat_map(|known| known.spec.layers.clone());

@@ -18,13 +18,12 @@ use berth_container::{ContainerState, Exit, FailureCode, Role};
 use berth_model::{AppId, InstanceId};
 
 use crate::cgroup::Leaf;
-use crate::context::IdBlock;
 use crate::failure::Failure;
 use crate::network::Addresses;
 use crate::run_wire::{Report, RunSpec, now_ms};
 
 pub(crate) use clear::{forget, remove_folder};
-pub(crate) use follow::{adopt_all, connect, finish, sweep_disks, take_over};
+pub(crate) use follow::{adopt_all, connect, finish, sweep_disks, sweep_leaves, take_over};
 pub(crate) use status::{list, logs, watch};
 
 /// A running container, for verbs that work inside it.
@@ -35,12 +34,8 @@ pub(crate) struct Inside {
     pub(crate) init: u32,
     /// Where its processes are.
     pub(crate) leaf: Leaf,
-    /// What its ids are on the host.
-    pub(crate) ids: IdBlock,
     /// What it is for.
     pub(crate) role: Role,
-    /// Whose it is.
-    pub(crate) app: AppId,
 }
 
 /// What is known of one container.
@@ -224,7 +219,7 @@ impl Instances {
             .init
             .ok_or_else(|| conflict(format!("the container {instance} does not run")))?;
         let spec = known.spec;
-        Ok(Inside { init, leaf: spec.leaf.clone(), ids: spec.ids, role: spec.role, app: spec.app })
+        Ok(Inside { init, leaf: spec.leaf.clone(), role: spec.role })
     }
 
     /// The number of changes so far.

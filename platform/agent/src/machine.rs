@@ -78,10 +78,24 @@ fn interface(index: u8) -> String {
 }
 
 /// The share of the data folder `data` with the id `data_id`, the same at each call while the
-/// folder exists.
-pub(crate) fn share(data_id: &str, data: &Path) -> Result<Share, Failure> {
+/// folder exists. `collect` clears away what a data folder that is gone left on the machine; where
+/// it fails, the entry stays for the next time.
+pub(crate) fn share(
+    data_id: &str,
+    data: &Path,
+    collect: impl Fn(&str, Share) -> Result<(), Failure>,
+) -> Result<Share, Failure> {
     with_registry(|registry| {
-        registry.entries.retain(|id, entry| entry.is_alive(id));
+        registry.entries.retain(|id, entry| {
+            if id == data_id || entry.is_alive(id) {
+                return true;
+            }
+            let collected = collect(id, Share { index: entry.index });
+            if let Err(failure) = &collected {
+                eprintln!("berth-agent: clearing away after {}: {failure}", entry.data.display());
+            }
+            collected.is_err()
+        });
         if let Some(entry) = registry.entries.get_mut(data_id) {
             entry.data = data.to_path_buf();
             return Ok(Share { index: entry.index });

@@ -95,31 +95,33 @@ impl Net {
         &self.namespace
     }
 
-    /// The uplink, unless it is there.
+    /// The uplink. What an agent that died half way left is completed; one that leads elsewhere,
+    /// because a data folder with this index vanished, is replaced.
     fn make_uplink(&self, pin: &Path) -> Result<(), Failure> {
         let name = self.share.interface();
-        if Path::new("/sys/class/net").join(&name).exists() {
-            return Ok(());
-        }
         let base = self.share.network();
         let (host, hop, pin) = (gateway(base), hop(base), pin.display());
+        if !inside(&self.namespace, || link::exists(UPLINK))? {
+            delete_link(&name)?;
+            let line = format!("link add {name} type veth peer name {UPLINK} netns {pin}\n");
+            run_lines("ip", &["-batch", "-"], &line)?;
+        }
         run_lines(
             "ip",
             &["-batch", "-"],
             &format!(
-                "link add {name} type veth peer name {UPLINK} netns {pin}\n\
-                 addr add {host} peer {hop} dev {name}\n\
+                "addr replace {host} peer {hop} dev {name}\n\
                  link set {name} up\n\
-                 route add {base}/16 via {hop} dev {name} src {host}\n"
+                 route replace {base}/16 via {hop} dev {name} src {host}\n"
             ),
         )?;
         // A route back for what is no instance, or packets would go round between both ends.
         let lines = format!(
             "link set lo up\n\
-             addr add {hop} peer {host} dev {UPLINK}\n\
+             addr replace {hop} peer {host} dev {UPLINK}\n\
              link set {UPLINK} up\n\
-             route add default via {host} dev {UPLINK}\n\
-             route add unreachable {base}/16\n"
+             route replace default via {host} dev {UPLINK}\n\
+             route replace unreachable {base}/16\n"
         );
         inside(&self.namespace, move || run_lines("ip", &["-batch", "-"], &lines))?
     }
@@ -167,17 +169,28 @@ impl Net {
         Ok(())
     }
 
-    /// Removes all of it from the host; with the pin and the instances gone, the namespace goes.
+    /// Removes all of it from the host, and puts nothing back any more.
     pub(crate) fn remove(&self, run: &Path) -> Result<(), Failure> {
         *self.removed.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        let uplink = self.share.interface();
-        forward::remove_pair(&uplink, &self.data_id)?;
-        rules::remove_from_host(&self.data_id)?;
-        if Path::new("/sys/class/net").join(&uplink).exists() {
-            run_lines("ip", &["-batch", "-"], &format!("link del {uplink}\n"))?;
-        }
-        namespace::unpin(&pin(run))
+        remove_traces(run, &self.data_id, self.share)
     }
+}
+
+/// Removes what a data folder's network has on the host. With the pin and the instances gone, the
+/// namespace goes, and all that is in it.
+pub(crate) fn remove_traces(run: &Path, data_id: &str, share: Share) -> Result<(), Failure> {
+    let uplink = share.interface();
+    forward::remove_pair(&uplink, data_id)?;
+    rules::remove_from_host(data_id)?;
+    delete_link(&uplink)?;
+    namespace::unpin(&pin(run))
+}
+
+fn delete_link(name: &str) -> Result<(), Failure> {
+    if !link::exists(name) {
+        return Ok(());
+    }
+    run_lines("ip", &["-batch", "-"], &format!("link del {name}\n"))
 }
 
 /// The file of the router's ports in the run folder.

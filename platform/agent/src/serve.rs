@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use berth_container::FailureCode;
 use rustix::fs::{FlockOperation, flock, fstatfs};
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::agent_log::AgentLog;
 use crate::cgroup::Hierarchy;
@@ -19,12 +19,15 @@ use crate::context::Context;
 use crate::failure::{Because, Failure};
 use crate::instances::{self, Instances};
 use crate::layers::{self, Trees};
-use crate::network::{Addresses, Net};
+use crate::machine::Share;
+use crate::network::{self, Addresses, Net};
 use crate::worker::{self, Workers};
 use crate::{confined, machine, server, tool};
 
 /// `TMPFS_MAGIC` of linux/magic.h.
 const TMPFS_MAGIC: i64 = 0x0102_1994;
+/// Where all run folders lie.
+const RUN: &str = "/run/berth";
 /// How often the host's network is put in order again.
 const RECONCILE: Duration = Duration::from_secs(3);
 /// An address rests this long; tests set another time in `BERTH_AGENT_ADDRESS_QUARANTINE_MS`.
@@ -85,7 +88,7 @@ fn lock(data: &Path) -> Result<OwnedFd, Failure> {
 
 fn open(data: PathBuf, data_id: String) -> Result<Context, Failure> {
     let log = AgentLog::open(&data.join("agent.log"));
-    let share = machine::share(&data_id, &data)?;
+    let share = machine::share(&data_id, &data, collect)?;
     let run = run_folder(&data_id)?;
     for (folder, mode) in [
         (run.join("i"), 0o711),
@@ -111,19 +114,40 @@ fn open(data: PathBuf, data_id: String) -> Result<Context, Failure> {
         build: build.unwrap_or_default(),
         bin,
         uid_base: share.uid_base(),
-        index: share.index,
         network: net.facts(),
         instances: Instances::new(addresses),
         trees: Trees::default(),
         workers: Workers::default(),
         data,
-        data_id,
         run,
         ids,
         net,
         cgroups,
         log,
     })
+}
+
+/// Clears away what a data folder that is gone left behind: its agent, if one runs, cannot be
+/// asked any more.
+fn collect(data_id: &str, share: Share) -> Result<(), Failure> {
+    let run = Path::new(RUN).join(data_id);
+    let cgroups = Hierarchy::open(data_id)?;
+    for name in cgroups.names() {
+        let leaf = cgroups.leaf(&name);
+        leaf.kill()?;
+        leaf.remove()?;
+    }
+    cgroups.remove()?;
+    network::remove_traces(&run, data_id, share)?;
+    remove_run_folder(&run)
+}
+
+/// Takes a run folder away, and its tmpfs.
+pub(crate) fn remove_run_folder(run: &Path) -> Result<(), Failure> {
+    if is_mount(run) {
+        unmount(run, UnmountFlags::DETACH).because(|| format!("unmounting {}", run.display()))?;
+    }
+    instances::remove_folder(run)
 }
 
 fn quarantine_ms() -> i64 {
@@ -134,7 +158,7 @@ fn quarantine_ms() -> i64 {
 /// `/run/berth/<data-id>`: always on a tmpfs, because what lies there must not outlive the
 /// machine's start or reach a disk.
 fn run_folder(data_id: &str) -> Result<PathBuf, Failure> {
-    let base = Path::new("/run/berth");
+    let base = Path::new(RUN);
     make_folder(base, 0o755)?;
     let run = base.join(data_id);
     make_folder(&run, 0o755)?;
@@ -157,10 +181,11 @@ fn make_folder(path: &Path, mode: u32) -> Result<(), Failure> {
         .because(|| format!("making {}", path.display()))
 }
 
-/// Whether a folder is the root of a mount.
-pub(crate) fn is_mount(path: &Path) -> bool {
+/// Whether a folder is there and is the root of a mount.
+fn is_mount(path: &Path) -> bool {
     let device = |path: &Path| fs::metadata(path).map(|meta| meta.dev()).ok();
-    path.parent().is_some_and(|parent| device(parent) != device(path))
+    let outside = path.parent().and_then(device);
+    device(path).is_some_and(|own| Some(own) != outside)
 }
 
 /// Puts the host's network in order again and again, because Docker, firewalls and operators

@@ -11,7 +11,7 @@ use berth_model::log::LogStream;
 const LIMITS: LogLimits = LogLimits { file_bytes_max: 2000, files_max: 3, line_bytes_max: 100 };
 
 fn open(folder: &Path, after: u64) -> LogReader {
-    let files = files(folder, LIMITS).iter().map(|path| File::open(path).unwrap().into());
+    let files = files(folder, LIMITS).into_iter().map(|path| File::open(path).unwrap().into());
     LogReader::new(files.collect(), after)
 }
 

@@ -32,7 +32,7 @@ fn on_a_full_disk_lines_are_dropped_counted_and_told_when_there_is_room() {
     std::fs::remove_file(folder.join("ballast")).unwrap();
     writer.line(1, LogStream::Stdout, 7, b"there is room", false);
     assert_eq!(writer.dropped(), 0);
-    let opened = files(folder, limits).iter().map(|path| File::open(path).unwrap().into());
+    let opened = files(folder, limits).into_iter().map(|path| File::open(path).unwrap().into());
     let mut reader = LogReader::new(opened.collect(), 0);
     let mut all = Vec::new();
     while let Reading::Lines(lines) = reader.next().unwrap() {

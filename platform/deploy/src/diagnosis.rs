@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use berth_container::{APP_PORT, Exit, InstanceStatus};
+use berth_container::{APP_PORT, ContainerState, Exit, InstanceStatus};
 use berth_model::rollout::{Failure, Timeouts};
 use berth_model::{App, InstanceId, InstanceRecord, Limits};
 
@@ -108,13 +108,10 @@ impl Case<'_> {
     fn ended(&self, id: InstanceId, status: Option<&InstanceStatus>, watched: bool) -> String {
         let label = self.label(id);
         let when = if watched { " while it was watched after the switch" } else { "" };
-        match status.and_then(|status| Some((status.attempt, status.last_exit.as_ref()?))) {
-            Some((attempt, exit)) => {
-                let times = if attempt > 1 && !watched {
-                    format!(" ({attempt} times)")
-                } else {
-                    String::new()
-                };
+        match status.and_then(|status| Some((exits(status), status.last_exit.as_ref()?))) {
+            Some((exits, exit)) => {
+                let times =
+                    if exits > 1 && !watched { format!(" ({exits} times)") } else { String::new() };
                 format!("{label} {}{times}{when}", how(exit, self.limits(id)))
             }
             None => {
@@ -126,6 +123,10 @@ impl Case<'_> {
 
     fn not_ready(&self, id: InstanceId, status: Option<&InstanceStatus>) -> String {
         let label = self.label(id);
+        // It tried and ended: its exit says more than its closed port.
+        if status.is_some_and(|status| status.last_exit.is_some()) {
+            return self.ended(id, status, false);
+        }
         let limit_s = self.timeouts.check_ms_max / 1000;
         let web = self.row(id).is_some_and(|row| row.process.as_str() == "web");
         if !web {
@@ -140,6 +141,12 @@ impl Case<'_> {
             None => format!("{label} was not ready within {limit_s} s"),
         }
     }
+}
+
+/// How often its process ended.
+fn exits(status: &InstanceStatus) -> u32 {
+    let ended = matches!(status.state, ContainerState::Waiting | ContainerState::Exited);
+    status.attempt.saturating_sub(1) + u32::from(ended)
 }
 
 /// How a process ended.

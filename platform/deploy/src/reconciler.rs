@@ -21,6 +21,7 @@ use berth_model::rollout::Timeouts;
 use berth_model::{AppId, DeploymentId, InstanceId};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::drivers::{Embedded, Wasm, WasmHost};
@@ -78,6 +79,7 @@ pub(crate) struct Shared<R, W> {
     pub(crate) passes: Semaphore,
     pub(crate) starts: Semaphore,
     pub(crate) closing: CancellationToken,
+    tasks: TaskTracker,
     /// The signal of each app that has a task.
     signals: Mutex<HashMap<AppId, Arc<Notify>>>,
     /// One-off commands that a session looks after.
@@ -107,6 +109,7 @@ impl<R: Records, W: WasmHost> Reconciler<R, W> {
             passes: Semaphore::new(settings.passes_max.max(1)),
             starts: Semaphore::new(settings.starts_max.max(1)),
             closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
             signals: Mutex::default(),
             held: Mutex::default(),
         };
@@ -116,19 +119,26 @@ impl<R: Records, W: WasmHost> Reconciler<R, W> {
     /// Looks after all apps from now on, until [`Self::close`]. Adopts what runs.
     pub fn start(&self) {
         let (watching, sweeping) = (self.clone(), self.clone());
-        tokio::spawn(async move {
+        self.shared.tasks.spawn(async move {
             let closing = watching.shared.closing.clone();
             closing.run_until_cancelled(watching.watch()).await;
         });
-        tokio::spawn(async move {
+        self.shared.tasks.spawn(async move {
             let closing = sweeping.shared.closing.clone();
             closing.run_until_cancelled(sweeping.sweep_again_and_again()).await;
         });
     }
 
-    /// Stops looking after apps; what runs goes on, and steps under way may be left undone.
+    /// Stops looking after apps. What runs goes on; steps under way may be left undone, as after a
+    /// crash.
     pub fn close(&self) {
         self.shared.closing.cancel();
+        self.shared.tasks.close();
+    }
+
+    /// Returns when nothing is done any more after [`Self::close`].
+    pub async fn closed(&self) {
+        self.shared.tasks.wait().await;
     }
 
     /// Something of the app has changed.
@@ -138,7 +148,7 @@ impl<R: Records, W: WasmHost> Reconciler<R, W> {
             let signal = Arc::new(Notify::new());
             let task = app::AppTask::new(Arc::clone(&self.shared), app, Arc::clone(&signal));
             let closing = self.shared.closing.clone();
-            tokio::spawn(async move { closing.run_until_cancelled(task.run()).await });
+            self.shared.tasks.spawn(async move { closing.run_until_cancelled(task.run()).await });
             signal
         });
         signal.notify_one();

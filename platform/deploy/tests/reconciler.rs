@@ -86,8 +86,9 @@ impl House {
     }
 
     /// What a new process would do over the same rows and hosts.
-    fn restart(&mut self) {
+    async fn restart(&mut self) {
         self.reconciler.close();
+        self.reconciler.closed().await;
         self.reconciler = reconciler(&self.records, &self.worker, self.folder.path());
         self.reconciler.start();
     }
@@ -206,7 +207,7 @@ async fn a_worker_that_started_again_is_told_again_under_the_same_ids() {
     let app = house.records.app("hello");
     house.deploy(app).await;
     let loaded = house.worker.loaded();
-    house.restart();
+    house.restart().await;
     house.worker.inside().loaded.clear();
     house.reconciler.wake(app);
     tokio::time::timeout(Duration::from_secs(10), async {
@@ -229,7 +230,7 @@ async fn a_deployment_goes_on_in_the_next_process_whenever_the_first_is_lost() {
         let id = house.records.deploy(app, release);
         house.reconciler.wake(app);
         house.records.until("there", |s| s.deployments[&id].state >= state).await;
-        house.restart();
+        house.restart().await;
         assert_eq!(house.records.until_ended(id).await.state, DeploymentState::Done, "{state:?}");
         house.until_only(app, 1).await;
         assert_eq!(house.worker.loaded().len(), 1);

@@ -157,6 +157,8 @@ pub struct Observed {
     pub fetch_error: Option<String>,
     /// One-off commands that a session of this process takes care of.
     pub held: BTreeSet<InstanceId>,
+    /// Instances whose `Stop` is under way in this process.
+    pub ending: BTreeSet<InstanceId>,
     /// No new instance before this, because earlier ones could not be started; Unix milliseconds.
     pub hold_until_ms: i64,
 }

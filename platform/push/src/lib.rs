@@ -23,9 +23,11 @@ mod source;
 mod ssh;
 mod tool;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use berth_blobs::BlobStore;
+use berth_model::AppId;
 use tokio::sync::Semaphore;
 
 pub use error::PushError;
@@ -58,6 +60,8 @@ pub(crate) struct Inner<H> {
     /// Tools that may run at once, by service.
     pub(crate) receiving: Semaphore,
     pub(crate) uploading: Semaphore,
+    /// How many pushes each app receives right now.
+    pub(crate) pushes: Mutex<HashMap<AppId, usize>>,
 }
 
 impl<H: PushHost> Push<H> {
@@ -73,7 +77,16 @@ impl<H: PushHost> Push<H> {
         let uploading = Semaphore::new(limits.uploads_max);
         let tool = Box::new(tool);
         Self {
-            inner: Arc::new(Inner { host, tool, repositories, blobs, limits, receiving, uploading }),
+            inner: Arc::new(Inner {
+                host,
+                tool,
+                repositories,
+                blobs,
+                limits,
+                receiving,
+                uploading,
+                pushes: Mutex::default(),
+            }),
         }
     }
 }

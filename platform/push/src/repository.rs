@@ -100,6 +100,20 @@ impl Repositories {
         refs::share(repository.path(), ref_name).map_err(PushError::io("share", self.path(app)))
     }
 
+    /// Removes the marks by which git keeps a pack from its own clean-up while it arrives. A killed
+    /// push leaves its mark, and git then refuses to receive the same pack again. Only while no
+    /// push of the app is received.
+    pub(crate) fn release_packs(&self, app: AppId) -> Result<(), PushError> {
+        let packs = self.path(app).join("objects/pack");
+        for entry in fs::read_dir(&packs).map_err(PushError::io("list", &packs))?.flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|extension| extension == "keep") {
+                fs::remove_file(&path).map_err(PushError::io("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes of an app's packs.
     pub(crate) fn bytes(&self, app: AppId) -> u64 {
         let Ok(packs) = fs::read_dir(self.path(app).join("objects/pack")) else { return 0 };

@@ -7,12 +7,12 @@ mod pipes;
 mod shallow;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use berth_container::Tool;
-use berth_model::Caller;
+use berth_model::{AppId, Caller};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -20,7 +20,7 @@ use tokio::net::unix::pipe;
 use tokio_util::sync::CancellationToken;
 
 use crate::converse::{BoxWriter, Conversation};
-use crate::{Limits, Push, PushError, PushHost, Repository, Service, ToolError};
+use crate::{Inner, Limits, Push, PushError, PushHost, Repository, Service, ToolError};
 use pipes::Pipes;
 pub(crate) use shallow::Shallow;
 
@@ -88,7 +88,7 @@ pub(crate) async fn run<H: PushHost>(
         Service::Upload => push.inner.uploading.try_acquire(),
     }
     .map_err(|_| ServiceError::Busy)?;
-    prepare(push, &call).await?;
+    let _entered = prepare(push, &call).await?;
     let Pipes { stdin, stdout, stderr, control, descriptors } =
         Pipes::new(call.service).map_err(ServiceError::Pipes)?;
     let tool = push.inner.tool.run(call.tool(&limits), descriptors);
@@ -117,7 +117,10 @@ pub(crate) async fn run<H: PushHost>(
     let running = async {
         let exited = async { tool.await.map_err(ServiceError::from) };
         let given = give(stdout, output, &progress, limits.idle_max);
-        let complained = async { Ok(complain(stderr, errors.map(|make| make())).await) };
+        let complained = async {
+            complain(stderr, errors.map(|make| make())).await;
+            Ok(())
+        };
         tokio::try_join!(exited, given, complained).map(|(exit, ..)| exit.code)
     };
     let slow = async {
@@ -139,19 +142,58 @@ pub(crate) async fn run<H: PushHost>(
     ended
 }
 
-/// Makes the repository if need be, and refuses a push into one that is full.
-async fn prepare<H: PushHost>(push: &Push<H>, call: &Call) -> Result<(), ServiceError> {
+/// Makes the repository if need be, and refuses a push into one that is full. The guard, if there
+/// is one, is held while git receives.
+async fn prepare<H: PushHost>(
+    push: &Push<H>,
+    call: &Call,
+) -> Result<Option<Entered<H>>, ServiceError> {
     let inner = Arc::clone(&push.inner);
-    let (app, service) = (call.repository.app, call.service);
+    let (app, service, advertise) = (call.repository.app, call.service, call.advertise);
     let done = tokio::task::spawn_blocking(move || {
         inner.repositories.ensure(app)?;
+        if service == Service::Upload || advertise {
+            return Ok(None);
+        }
         let (bytes, max) = (inner.repositories.bytes(app), inner.limits.repository_bytes_max);
-        if service == Service::Receive && bytes > max {
+        if bytes > max {
             return Err(ServiceError::Full { mib: bytes >> 20, max_mib: max >> 20 });
         }
-        Ok(())
+        Ok(Some(Entered::new(inner, app)?))
     });
     done.await.map_err(|e| ServiceError::Pipes(io::Error::other(e)))?
+}
+
+/// One of the pushes that an app receives.
+struct Entered<H> {
+    inner: Arc<Inner<H>>,
+    app: AppId,
+}
+
+impl<H> Entered<H> {
+    /// The first of them clears away what keeps packs of killed pushes.
+    fn new(inner: Arc<Inner<H>>, app: AppId) -> Result<Self, PushError> {
+        {
+            let mut pushes = inner.pushes.lock().unwrap_or_else(PoisonError::into_inner);
+            if !pushes.contains_key(&app) {
+                inner.repositories.release_packs(app)?;
+            }
+            *pushes.entry(app).or_default() += 1;
+        }
+        Ok(Self { inner, app })
+    }
+}
+
+impl<H> Drop for Entered<H> {
+    fn drop(&mut self) {
+        let mut pushes = self.inner.pushes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = pushes.get_mut(&self.app) {
+            *count -= 1;
+            if *count == 0 {
+                pushes.remove(&self.app);
+            }
+        }
+    }
 }
 
 impl Call {

@@ -80,9 +80,9 @@ impl App {
 
     /// Takes one retry from the budget.
     pub(crate) fn may_retry(&self) -> bool {
-        let taken = self.retry_budget.fetch_update(Relaxed, Relaxed, |left| {
-            (left >= RETRY_COST).then(|| left - RETRY_COST)
-        });
+        let taken = self
+            .retry_budget
+            .fetch_update(Relaxed, Relaxed, |left| (left >= RETRY_COST).then(|| left - RETRY_COST));
         taken.is_ok()
     }
 

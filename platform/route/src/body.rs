@@ -153,10 +153,7 @@ impl Reading {
             .source()
             .and_then(|source| source.downcast_ref::<std::io::Error>())
             .map(std::io::Error::kind);
-        let invalid = [
-            std::io::ErrorKind::InvalidInput,
-            std::io::ErrorKind::InvalidData,
-        ];
+        let invalid = [std::io::ErrorKind::InvalidInput, std::io::ErrorKind::InvalidData];
         let flag = match kind {
             Some(kind) if invalid.contains(&kind) => &self.upload.broken,
             _ => &self.upload.gone,
@@ -196,10 +193,7 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0
-            .as_ref()
-            .and_then(|r| r.incoming.as_ref())
-            .is_none_or(Body::is_end_stream)
+        self.0.as_ref().and_then(|r| r.incoming.as_ref()).is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -252,17 +246,11 @@ impl ReplyBody {
 
     /// The head of a tunnel, whose books are closed by the tunnel.
     pub(crate) fn switched() -> Self {
-        Self {
-            content: Content::Done,
-            exchange: None,
-        }
+        Self { content: Content::Done, exchange: None }
     }
 
     pub(crate) fn app(download: Download, exchange: Box<Exchange>) -> Self {
-        let mut body = Self {
-            content: Content::App(download),
-            exchange: Some(exchange),
-        };
+        let mut body = Self { content: Content::App(download), exchange: Some(exchange) };
         if body.is_end_stream() {
             body.complete();
         }
@@ -271,10 +259,7 @@ impl ReplyBody {
 
     fn complete(&mut self) {
         if let Content::App(download) = std::mem::replace(&mut self.content, Content::Done) {
-            let sent = self
-                .exchange
-                .as_ref()
-                .is_none_or(|exchange| exchange.is_upload_done());
+            let sent = self.exchange.as_ref().is_none_or(|exchange| exchange.is_upload_done());
             if download.reusable && sent {
                 download.lease.give_back(download.idle_s_hint);
             }

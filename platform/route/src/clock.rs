@@ -23,9 +23,7 @@ pub(crate) fn instant(at_ms: u64) -> tokio::time::Instant {
 
 /// Unix milliseconds, of the wall clock.
 pub(crate) fn unix_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_millis() as u64)
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
 /// A duration in whole milliseconds.

@@ -66,9 +66,7 @@ pub(crate) async fn answer(
     };
     if client.router.draining.is_cancelled() && response.status() != StatusCode::SWITCHING_PROTOCOLS
     {
-        response
-            .headers_mut()
-            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
 }
@@ -80,13 +78,7 @@ fn check(
     parts: http::request::Parts,
     body: Incoming,
 ) -> Result<(Arc<Route>, Outgoing), Fault> {
-    let http::request::Parts {
-        method,
-        uri,
-        mut headers,
-        version,
-        ..
-    } = parts;
+    let http::request::Parts { method, uri, mut headers, version, .. } = parts;
     if method == Method::CONNECT {
         return Err(Fault::Method);
     }
@@ -96,14 +88,11 @@ fn check(
     let uri = origin_form(&method, uri, limits.uri_bytes_max)?;
     check_framing(&headers)?;
     let table = client.router.routes.load();
-    let route = table
-        .find(host.as_str())
-        .cloned()
-        .ok_or(if table.is_told() {
-            Fault::NoRoute
-        } else {
-            Fault::NoTable
-        })?;
+    let route = table.find(host.as_str()).cloned().ok_or(if table.is_told() {
+        Fault::NoRoute
+    } else {
+        Fault::NoTable
+    })?;
     exchange.found(&route);
     match route.state {
         RouteState::NoRelease => return Err(Fault::NoRelease),
@@ -119,10 +108,7 @@ fn check(
         return Err(Fault::BodyTooLarge);
     }
     let asked = headers::strip_request(&mut headers);
-    let asked = Asked {
-        upgrade: asked.upgrade.filter(|_| version == Version::HTTP_11),
-        ..asked
-    };
+    let asked = Asked { upgrade: asked.upgrade.filter(|_| version == Version::HTTP_11), ..asked };
     let ours = Forwarded {
         client: &client.ip_value,
         host: &host_value,
@@ -135,28 +121,11 @@ fn check(
         None
     } else {
         if !headers.contains_key(header::CONTENT_LENGTH) {
-            headers.insert(
-                header::TRANSFER_ENCODING,
-                HeaderValue::from_static("chunked"),
-            );
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        Some(Arc::new(Upload::new(
-            body,
-            bytes_max,
-            Arc::clone(&client.watch),
-        )))
+        Some(Arc::new(Upload::new(body, bytes_max, Arc::clone(&client.watch))))
     };
-    Ok((
-        route,
-        Outgoing {
-            method,
-            uri,
-            headers,
-            host,
-            asked,
-            upload,
-        },
-    ))
+    Ok((route, Outgoing { method, uri, headers, host, asked, upload }))
 }
 
 /// The one valid host of a request; an absolute target's authority overrides the header
@@ -185,9 +154,7 @@ fn origin_form(method: &Method, uri: Uri, bytes_max: usize) -> Result<Uri, Fault
     }
     let valid =
         path.as_str().starts_with('/') || (path.as_str() == "*" && method == Method::OPTIONS);
-    let scheme = uri
-        .scheme_str()
-        .is_none_or(|scheme| matches!(scheme, "http" | "https"));
+    let scheme = uri.scheme_str().is_none_or(|scheme| matches!(scheme, "http" | "https"));
     if !valid || !scheme {
         return Err(Fault::BadUri);
     }
@@ -212,12 +179,7 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Fault> {
 
 /// Makes an app's answer the client's.
 fn finish(mut exchange: Box<Exchange>, answer: Answer, switched: OnUpgrade) -> Response<ReplyBody> {
-    let Answer {
-        response,
-        lease,
-        entered,
-        slot,
-    } = answer;
+    let Answer { response, lease, entered, slot } = answer;
     let upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     exchange.answered(response.status());
     let idle_s_hint = headers::keep_alive_timeout_s(response.headers());
@@ -236,9 +198,10 @@ fn finish(mut exchange: Box<Exchange>, answer: Answer, switched: OnUpgrade) -> R
     let (mut parts, incoming) = response.into_parts();
     parts.version = Version::HTTP_11;
     headers::strip_response(&mut parts.headers, upgrade);
-    parts
-        .headers
-        .insert(headers::X_REQUEST_ID, exchange.books.id.clone());
+    parts.headers.insert(headers::X_REQUEST_ID, exchange.books.id.clone());
+    if upgrade || is_stream {
+        exchange.settle();
+    }
     if upgrade {
         exchange.client.watch.tunnel();
         let far = hyper::upgrade::on(Response::from_parts(parts.clone(), incoming));
@@ -266,9 +229,7 @@ fn refuse(
 ) -> Response<ReplyBody> {
     exchange.refused(fault);
     let mut response = fault.response(accept);
-    response
-        .headers_mut()
-        .insert(headers::X_REQUEST_ID, exchange.books.id.clone());
+    response.headers_mut().insert(headers::X_REQUEST_ID, exchange.books.id.clone());
     response.map(|page: Bytes| ReplyBody::page(page, exchange))
 }
 

@@ -107,11 +107,7 @@ impl Fault {
         let mut response = Response::new(self.page(html));
         *response.status_mut() =
             StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let kind = if html {
-            "text/html; charset=utf-8"
-        } else {
-            "text/plain; charset=utf-8"
-        };
+        let kind = if html { "text/html; charset=utf-8" } else { "text/plain; charset=utf-8" };
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -168,6 +164,5 @@ impl Fault {
 
 /// Whether `part` stands in `text`, ignoring ASCII case.
 pub(crate) fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len())
-        .any(|window| window.eq_ignore_ascii_case(part))
+    text.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part))
 }

@@ -5,6 +5,7 @@
 //! is told to drain finishes what it does, answers with `Connection: close`, and is given a
 //! moment for a request that is already on its way.
 
+mod head;
 mod socket;
 mod watch;
 
@@ -143,10 +144,7 @@ impl Shares {
             return Err(TooMany);
         }
         *count += 1;
-        Ok(Some(Share {
-            shares: Arc::clone(self),
-            key,
-        }))
+        Ok(Some(Share { shares: Arc::clone(self), key }))
     }
 }
 
@@ -169,10 +167,7 @@ mod tests {
     #[test]
     fn an_address_has_its_share_of_connections_and_loopback_is_exempt() {
         let shares = Arc::new(Shares::default());
-        let limits = Limits {
-            connections_per_ip_max: 2,
-            ..Limits::default()
-        };
+        let limits = Limits { connections_per_ip_max: 2, ..Limits::default() };
         let take = |ip: &str| shares.take(ip.parse().unwrap(), &limits);
         let first = take("192.0.2.1").ok().flatten();
         let _second = take("192.0.2.1").ok().flatten();

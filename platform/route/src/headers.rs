@@ -30,10 +30,8 @@ pub(crate) struct Asked {
 
 /// Removes from a request what may not go to an app.
 pub(crate) fn strip_request(headers: &mut HeaderMap) -> Asked {
-    let mut asked = Asked {
-        trailers: has_token(headers, &header::TE, "trailers"),
-        ..Asked::default()
-    };
+    let mut asked =
+        Asked { trailers: has_token(headers, &header::TE, "trailers"), ..Asked::default() };
     if has_token(headers, &header::CONNECTION, "upgrade") {
         // h2c would open a tunnel past the router's rules; RFC 9113 took it back anyway.
         asked.upgrade = headers
@@ -42,9 +40,7 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) -> Asked {
             .cloned();
     }
     remove_nominated(headers);
-    remove_where(headers, |name| {
-        is_hop_by_hop(name) || is_ours(name) || name.contains('_')
-    });
+    remove_where(headers, |name| is_hop_by_hop(name) || is_ours(name) || name.contains('_'));
     // The router has answered the expectation by reading the body.
     if headers
         .get(header::EXPECT)
@@ -137,26 +133,18 @@ pub(crate) fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// A response's own limit on idle time, `Keep-Alive: timeout=n`, in seconds.
 pub(crate) fn keep_alive_timeout_s(headers: &HeaderMap) -> Option<u64> {
-    headers
-        .get(KEEP_ALIVE)?
-        .to_str()
-        .ok()?
-        .split(',')
-        .find_map(|part| {
-            let (name, value) = part.split_once('=')?;
-            name.trim()
-                .eq_ignore_ascii_case("timeout")
-                .then(|| value.trim().parse().ok())?
-        })
+    headers.get(KEEP_ALIVE)?.to_str().ok()?.split(',').find_map(|part| {
+        let (name, value) = part.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("timeout").then(|| value.trim().parse().ok())?
+    })
 }
 
 /// Whether a comma-separated field holds `token`.
 pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     headers.get_all(name).iter().any(|value| {
-        value.to_str().is_ok_and(|text| {
-            text.split(',')
-                .any(|t| t.trim().eq_ignore_ascii_case(token))
-        })
+        value
+            .to_str()
+            .is_ok_and(|text| text.split(',').any(|t| t.trim().eq_ignore_ascii_case(token)))
     })
 }
 
@@ -178,26 +166,16 @@ fn is_hop_by_hop(name: &str) -> bool {
 fn is_ours(name: &str) -> bool {
     name.starts_with("x-forwarded-")
         || name.starts_with("berth-")
-        || matches!(
-            name,
-            "forwarded" | "x-real-ip" | "x-request-start" | "x-router-error"
-        )
+        || matches!(name, "forwarded" | "x-real-ip" | "x-request-start" | "x-router-error")
 }
 
 /// Removes what `Connection` names. Framing and Host are no one's to remove.
 fn remove_nominated(headers: &mut HeaderMap) {
     let plain = |token: &str| {
         token.is_empty()
-            || [
-                "close",
-                "keep-alive",
-                "upgrade",
-                "te",
-                "host",
-                "content-length",
-            ]
-            .iter()
-            .any(|known| token.eq_ignore_ascii_case(known))
+            || ["close", "keep-alive", "upgrade", "te", "host", "content-length"]
+                .iter()
+                .any(|known| token.eq_ignore_ascii_case(known))
     };
     let nominated: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
@@ -213,11 +191,8 @@ fn remove_nominated(headers: &mut HeaderMap) {
 }
 
 fn remove_where(headers: &mut HeaderMap, doomed: impl Fn(&str) -> bool) {
-    let names: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| doomed(name.as_str()))
-        .cloned()
-        .collect();
+    let names: Vec<HeaderName> =
+        headers.keys().filter(|name| doomed(name.as_str())).cloned().collect();
     for name in names {
         headers.remove(name);
     }
@@ -254,11 +229,7 @@ mod tests {
     #[test]
     fn upgrade_is_granted_only_when_connection_names_it_and_never_for_h2c() {
         let asked = |connection, protocol| {
-            strip_request(&mut map(&[
-                ("connection", connection),
-                ("upgrade", protocol),
-            ]))
-            .upgrade
+            strip_request(&mut map(&[("connection", connection), ("upgrade", protocol)])).upgrade
         };
         assert!(asked("keep-alive, Upgrade", "websocket").is_some());
         assert!(asked("keep-alive", "websocket").is_none());
@@ -290,13 +261,7 @@ mod tests {
 
     #[test]
     fn the_apps_own_keep_alive_limit_is_read() {
-        assert_eq!(
-            keep_alive_timeout_s(&map(&[("keep-alive", "timeout=5, max=100")])),
-            Some(5)
-        );
-        assert_eq!(
-            keep_alive_timeout_s(&map(&[("keep-alive", "max=100")])),
-            None
-        );
+        assert_eq!(keep_alive_timeout_s(&map(&[("keep-alive", "timeout=5, max=100")])), Some(5));
+        assert_eq!(keep_alive_timeout_s(&map(&[("keep-alive", "max=100")])), None);
     }
 }

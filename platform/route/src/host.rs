@@ -31,9 +31,7 @@ impl HostName {
             && name.split(|b| *b == b'.').all(|label| {
                 !label.is_empty()
                     && label.len() <= LABEL_BYTES_MAX
-                    && label
-                        .iter()
-                        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+                    && label.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
             });
         Self::lower(name).filter(|_| well_formed)
     }
@@ -48,10 +46,7 @@ impl HostName {
         let target = bytes.get_mut(..name.len())?;
         target.copy_from_slice(name);
         target.make_ascii_lowercase();
-        Some(Self {
-            bytes,
-            len: name.len(),
-        })
+        Some(Self { bytes, len: name.len() })
     }
 }
 
@@ -59,10 +54,7 @@ impl HostName {
 fn split_port(authority: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = match authority.first()? {
         b'[' => authority.iter().position(|b| *b == b']')? + 1,
-        _ => authority
-            .iter()
-            .position(|b| *b == b':')
-            .unwrap_or(authority.len()),
+        _ => authority.iter().position(|b| *b == b':').unwrap_or(authority.len()),
     };
     let (name, rest) = authority.split_at(end);
     match rest.split_first() {

@@ -1,9 +1,10 @@
 //! The access log: one JSON line per request, written by a thread of its own.
 //!
-//! The request path only moves a record into a bounded list; when the list is full the record is
-//! dropped and counted. The writer takes the whole list a few times a second, so that a busy
-//! router pays for a write per batch and not per request. Paths are logged without their query:
-//! credentials travel there.
+//! The request path only appends a line to a bounded text; when there are too many lines, the new
+//! one is dropped and counted. The writer takes the whole text a few times a second, so that a
+//! busy router pays for a write per batch and not per request. A line is made where the request
+//! ends, because its parts lie in the connection's buffers and would keep those in memory. Paths
+//! are logged without their query: credentials travel there.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -23,7 +24,9 @@ use crate::exchange::Books;
 use crate::fault::Fault;
 
 /// Longest path and host in a line.
-const TEXT_BYTES_MAX: usize = 2048;
+const TEXT_BYTES_MAX: usize = 1024;
+/// Memory that the texts keep between batches.
+const KEPT_BYTES_MAX: usize = 256 * 1024;
 
 pub(crate) struct AccessLog {
     queue: Arc<Queue>,
@@ -33,19 +36,15 @@ pub(crate) struct AccessLog {
 struct Queue {
     state: Mutex<State>,
     filled: Condvar,
-    entries_max: usize,
+    lines_max: usize,
     dropped: AtomicU64,
 }
 
 #[derive(Default)]
 struct State {
-    entries: Vec<Entry>,
+    text: Vec<u8>,
+    lines: usize,
     closed: bool,
-}
-
-struct Entry {
-    client: IpAddr,
-    books: Books,
 }
 
 impl AccessLog {
@@ -54,7 +53,7 @@ impl AccessLog {
         let queue = Arc::new(Queue {
             state: Mutex::default(),
             filled: Condvar::new(),
-            entries_max: config.limits.access_log_queue_max,
+            lines_max: config.limits.access_log_queue_max,
             dropped: AtomicU64::new(0),
         });
         let mut files = Files {
@@ -64,21 +63,27 @@ impl AccessLog {
             open: None,
         };
         let gather = config.deadlines.access_log;
-        let writer = std::thread::Builder::new()
-            .name("access-log".into())
-            .spawn({
-                let queue = Arc::clone(&queue);
-                move || write_batches(&queue, &mut files, gather)
-            })?;
-        Ok(Self {
-            queue,
-            writer: Mutex::new(Some(writer)),
-        })
+        let writer = std::thread::Builder::new().name("access-log".into()).spawn({
+            let queue = Arc::clone(&queue);
+            move || write_batches(&queue, &mut files, gather)
+        })?;
+        Ok(Self { queue, writer: Mutex::new(Some(writer)) })
     }
 
     /// A request's books.
-    pub(crate) fn request(&self, client: IpAddr, books: Books) {
-        self.push(Entry { client, books });
+    pub(crate) fn request(&self, client: IpAddr, books: &Books) {
+        let mut state = self.queue.lock();
+        if state.closed || state.lines >= self.queue.lines_max {
+            self.queue.dropped.fetch_add(1, Relaxed);
+            return;
+        }
+        // A line is plain text and numbers, so that this cannot fail.
+        let _ = serde_json::to_writer(&mut state.text, &Line::of(client, books));
+        state.text.push(b'\n');
+        state.lines += 1;
+        if state.lines == 1 {
+            self.queue.filled.notify_one();
+        }
     }
 
     /// A connection that ended before its request became one.
@@ -89,7 +94,7 @@ impl AccessLog {
             code: Some(fault.code()),
             ..Books::default()
         };
-        self.push(Entry { client, books });
+        self.request(client, &books);
     }
 
     /// Lines that were dropped because the writer did not keep up.
@@ -101,25 +106,9 @@ impl AccessLog {
     pub(crate) fn close(&self) {
         self.queue.lock().closed = true;
         self.queue.filled.notify_one();
-        let writer = self
-            .writer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer {
             let _ = writer.join();
-        }
-    }
-
-    fn push(&self, entry: Entry) {
-        let mut state = self.queue.lock();
-        if state.closed || state.entries.len() >= self.queue.entries_max {
-            self.queue.dropped.fetch_add(1, Relaxed);
-            return;
-        }
-        state.entries.push(entry);
-        if state.entries.len() == 1 {
-            self.queue.filled.notify_one();
         }
     }
 }
@@ -131,40 +120,33 @@ impl Queue {
 }
 
 fn write_batches(queue: &Queue, files: &mut Files, gather: Duration) {
-    let mut batch = Vec::new();
     let mut text = Vec::new();
+    let mut failing = false;
     loop {
         let mut state = queue.lock();
-        while state.entries.is_empty() && !state.closed {
-            state = queue
-                .filled
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+        while state.lines == 0 && !state.closed {
+            state = queue.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if !state.closed {
             // Gather a batch; closing ends the wait.
-            let wait = queue
-                .filled
-                .wait_timeout_while(state, gather, |state| !state.closed);
+            let wait = queue.filled.wait_timeout_while(state, gather, |state| !state.closed);
             state = wait.unwrap_or_else(PoisonError::into_inner).0;
         }
-        std::mem::swap(&mut state.entries, &mut batch);
+        std::mem::swap(&mut state.text, &mut text);
+        let lines = std::mem::take(&mut state.lines) as u64;
         let closed = state.closed;
         drop(state);
-        let lines = batch.len() as u64;
-        for entry in batch.drain(..) {
-            if serde_json::to_writer(&mut text, &Line::of(&entry)).is_ok() {
-                text.push(b'\n');
+        let written = files.write(&text);
+        if let Err(error) = &written {
+            // A full disk costs log lines, never traffic; and one complaint, not ten a second.
+            queue.dropped.fetch_add(lines, Relaxed);
+            if !failing {
+                tracing::warn!(%error, path = %files.path.display(), "cannot write the access log");
             }
         }
-        if let Err(error) = files.write(&text) {
-            // A full disk costs log lines, never traffic.
-            queue.dropped.fetch_add(lines, Relaxed);
-            tracing::warn!(%error, path = %files.path.display(), "cannot write the access log");
-        }
+        failing = written.is_err();
         text.clear();
-        text.shrink_to(256 * 1024);
-        batch.shrink_to(1024);
+        text.shrink_to(KEPT_BYTES_MAX);
         if closed {
             return;
         }
@@ -184,11 +166,8 @@ impl Files {
         let (file, size) = match &mut self.open {
             Some(open) => open,
             None => {
-                let file = OpenOptions::new()
-                    .create(true)
-                    .append(true)
-                    .mode(0o600)
-                    .open(&self.path)?;
+                let file =
+                    OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)?;
                 let size = file.metadata()?.len();
                 self.open.insert((file, size))
             }
@@ -250,8 +229,7 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn of(entry: &'a Entry) -> Self {
-        let books = &entry.books;
+    fn of(client: IpAddr, books: &'a Books) -> Self {
         let parsed = books.host.is_some() || !books.id.is_empty();
         Self {
             at_ms: books.at_ms,
@@ -259,26 +237,14 @@ impl<'a> Line<'a> {
             app: books.app.as_ref().map(|name| name.as_str()),
             release: books.release,
             target: books.target.map(|instance| instance.to_string()),
-            method: if parsed {
-                clip(books.method.as_str())
-            } else {
-                "-"
-            },
-            host: books
-                .host
-                .as_ref()
-                .and_then(|host| host.to_str().ok())
-                .map(clip),
+            method: if parsed { clip(books.method.as_str()) } else { "-" },
+            host: books.host.as_ref().and_then(|host| host.to_str().ok()).map(clip),
             path: if parsed { clip(books.uri.path()) } else { "-" },
             status: books.status,
             bytes: books.bytes_out,
             request_bytes: books.bytes_in,
-            proto: if books.version == http::Version::HTTP_10 {
-                "HTTP/1.0"
-            } else {
-                "HTTP/1.1"
-            },
-            client: entry.client,
+            proto: if books.version == http::Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
+            client,
             queue_us: books.queue_us,
             connect_us: books.connect_us,
             first_byte_us: books.first_byte_us,

@@ -115,10 +115,7 @@ pub async fn serve(
 
 impl Router {
     fn new(config: Config, http: OwnedFd) -> Result<Self, RouteError> {
-        let folder = |source| RouteError::Folder {
-            path: config.folder.clone(),
-            source,
-        };
+        let folder = |source| RouteError::Folder { path: config.folder.clone(), source };
         snapshot::prepare(&config.folder).map_err(folder)?;
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let routes = Routes::load_from(&config, &events);
@@ -159,10 +156,7 @@ impl Router {
         self.cut.cancel();
         if drained.is_err() {
             let left = self.places_max as usize - self.places.available_permits();
-            tracing::warn!(
-                connections = left,
-                "cut what was in flight at the end of the drain"
-            );
+            tracing::warn!(connections = left, "cut what was in flight at the end of the drain");
             let all_gone = self.places.acquire_many(self.places_max);
             let _ = tokio::time::timeout(CUT_WAIT, all_gone).await;
         }
@@ -216,12 +210,8 @@ fn start(step: &'static str) -> impl Fn(io::Error) -> RouteError {
 
 /// Two descriptors per connection, a fifth of all kept for the rest.
 fn default_places() -> usize {
-    let limit = rustix::process::getrlimit(Resource::Nofile)
-        .current
-        .unwrap_or(u64::MAX);
-    usize::try_from(limit / 5 * 2)
-        .unwrap_or(CONNECTIONS_MAX)
-        .min(CONNECTIONS_MAX)
+    let limit = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit / 5 * 2).unwrap_or(CONNECTIONS_MAX).min(CONNECTIONS_MAX)
 }
 
 fn raise_descriptor_limit() {

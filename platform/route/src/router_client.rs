@@ -94,10 +94,7 @@ impl RouterClient {
     pub async fn connect(path: &Path) -> Result<Self, RouteError> {
         let stream = UnixStream::connect(path)
             .await
-            .map_err(|source| RouteError::Unreachable {
-                path: path.to_path_buf(),
-                source,
-            })?;
+            .map_err(|source| RouteError::Unreachable { path: path.to_path_buf(), source })?;
         let mut channel = Channel::new(stream);
         let text = framing::encode(&Down::Hello { protocol: PROTOCOL }).map_err(client_error)?;
         channel.send_text(&text, &[]).await.map_err(client_error)?;
@@ -105,9 +102,7 @@ impl RouterClient {
         let hello = match hello.map_err(client_error)? {
             Some((Up::Hello(hello), _)) => hello,
             Some((Up::Incompatible { protocol }, _)) => {
-                return Err(RouteError::Protocol(format!(
-                    "the router speaks protocol {protocol}"
-                )));
+                return Err(RouteError::Protocol(format!("the router speaks protocol {protocol}")));
             }
             Some((other, _)) => {
                 return Err(RouteError::Protocol(format!("{other:?} before a hello")));
@@ -116,16 +111,9 @@ impl RouterClient {
         };
         let (commands, orders) = mpsc::channel(COMMANDS_MAX);
         let (events, first) = broadcast::channel(EVENTS_MAX);
-        let source = EventSource {
-            first: Mutex::new(Some(first)),
-            sender: events.downgrade(),
-        };
+        let source = EventSource { first: Mutex::new(Some(first)), sender: events.downgrade() };
         tokio::spawn(converse(channel, orders, events));
-        Ok(Self {
-            hello: Arc::new(hello),
-            commands,
-            events: Arc::new(source),
-        })
+        Ok(Self { hello: Arc::new(hello), commands, events: Arc::new(source) })
     }
 
     /// What the router said about itself at the connection.
@@ -139,15 +127,10 @@ impl RouterClient {
     /// `Refused` for a table that is older than the served one or contradicts itself; `Closed`,
     /// `Silent`.
     pub async fn publish(&self, table: &RouteTable) -> Result<bool, RouteError> {
-        let frame = framing::encode(&Down::Table {
-            table: table.clone(),
-        })
-        .map_err(client_error)?;
+        let frame = framing::encode(&Down::Table { table: table.clone() }).map_err(client_error)?;
         let (reply, answer) = oneshot::channel();
         self.order(Command::Table(frame, reply)).await?;
-        answer_in_time(answer)
-            .await?
-            .map_err(|_| RouteError::Closed)?
+        answer_in_time(answer).await?.map_err(|_| RouteError::Closed)?
     }
 
     /// A duplicate of the router's HTTP listener, for another router on the same socket.
@@ -157,9 +140,7 @@ impl RouterClient {
     pub async fn listeners(&self) -> Result<OwnedFd, RouteError> {
         let (reply, answer) = oneshot::channel();
         self.order(Command::Listeners(reply)).await?;
-        answer_in_time(answer)
-            .await?
-            .map_err(|_| RouteError::Closed)
+        answer_in_time(answer).await?.map_err(|_| RouteError::Closed)
     }
 
     /// Asks the router to drain and end. [`Events::next`] gives `None` when it has.
@@ -172,12 +153,7 @@ impl RouterClient {
 
     /// The router's events.
     pub fn events(&self) -> Events {
-        let first = self
-            .events
-            .first
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let first = self.events.first.lock().unwrap_or_else(PoisonError::into_inner).take();
         Events(first.or_else(|| Some(self.events.sender.upgrade()?.subscribe())))
     }
 
@@ -187,10 +163,7 @@ impl RouterClient {
     }
 
     async fn order(&self, command: Command) -> Result<(), RouteError> {
-        self.commands
-            .send(command)
-            .await
-            .map_err(|_| RouteError::Closed)
+        self.commands.send(command).await.map_err(|_| RouteError::Closed)
     }
 }
 
@@ -262,16 +235,8 @@ impl Awaited {
     fn take(&mut self, up: Up, descriptors: Vec<OwnedFd>, events: &broadcast::Sender<RouterEvent>) {
         let event = match up {
             Up::Ack { saved, .. } => return self.table(Ok(saved)),
-            Up::Refused {
-                generation,
-                current,
-                reason,
-            } => {
-                return self.table(Err(RouteError::Refused {
-                    generation,
-                    current,
-                    reason,
-                }));
+            Up::Refused { generation, current, reason } => {
+                return self.table(Err(RouteError::Refused { generation, current, reason }));
             }
             Up::Listeners => {
                 if let (Some(reply), Some(listener)) =

@@ -28,25 +28,15 @@ struct Found {
 
 /// Makes the folder when it is missing.
 pub(crate) fn prepare(folder: &Path) -> io::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 /// Replaces the snapshot.
 pub(crate) fn save(folder: &Path, table: &RouteTable) -> io::Result<()> {
-    let text = serde_json::to_vec(&Written {
-        version: VERSION,
-        table,
-    })?;
+    let text = serde_json::to_vec(&Written { version: VERSION, table })?;
     let temporary = folder.join("routes.json.new");
-    let mut file = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)?;
+    let mut file =
+        OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(&text)?;
     file.sync_all()?;
     fs::rename(&temporary, folder.join(NAME))?;
@@ -69,10 +59,7 @@ pub(crate) fn load(folder: &Path) -> io::Result<Option<RouteTable>> {
     } else {
         Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            format!(
-                "the snapshot has version {}, this build reads {VERSION}",
-                found.version
-            ),
+            format!("the snapshot has version {}, this build reads {VERSION}", found.version),
         ))
     }
 }
@@ -87,24 +74,14 @@ mod tests {
     fn a_snapshot_reads_back_is_private_and_a_torn_one_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         assert!(load(folder.path()).unwrap().is_none());
-        let table = RouteTable {
-            generation: 7,
-            routes: vec![],
-        };
+        let table = RouteTable { generation: 7, routes: vec![] };
         save(folder.path(), &table).unwrap();
         assert_eq!(load(folder.path()).unwrap(), Some(table));
         let path = folder.path().join(NAME);
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         fs::write(&path, b"{\"version\":1,\"table\":{\"gen").unwrap();
         assert!(load(folder.path()).is_err());
-        fs::write(
-            &path,
-            b"{\"version\":9,\"table\":{\"generation\":1,\"routes\":[]}}",
-        )
-        .unwrap();
+        fs::write(&path, b"{\"version\":9,\"table\":{\"generation\":1,\"routes\":[]}}").unwrap();
         assert!(load(folder.path()).is_err());
     }
 }

@@ -43,11 +43,7 @@ pub(crate) enum TableError {
     #[error("generation {offered} is older than {current}")]
     Older { offered: u64, current: u64 },
     #[error("the host {host} stands in the routes of {first} and of {second}")]
-    Duplicate {
-        host: String,
-        first: AppName,
-        second: AppName,
-    },
+    Duplicate { host: String, first: AppName, second: AppName },
     #[error("'{host}' in the route of {app} is not a host in lower case without port")]
     Host { host: String, app: AppName },
 }
@@ -66,20 +62,13 @@ impl Table {
                 current: before.generation,
             });
         }
-        let mut table = Self {
-            generation: source.generation,
-            is_told: true,
-            ..Self::default()
-        };
+        let mut table = Self { generation: source.generation, is_told: true, ..Self::default() };
         for route in &source.routes {
             let app = before.apps.get(&route.app).cloned();
             let app = app.unwrap_or_else(|| Arc::new(App::new(route.app, config)));
             table.apps.insert(route.app, Arc::clone(&app));
             let targets = route.targets.iter().map(|wanted| {
-                let known = before
-                    .targets
-                    .get(wanted)
-                    .filter(|known| !known.is_removed());
+                let known = before.targets.get(wanted).filter(|known| !known.is_removed());
                 let kept = table
                     .targets
                     .entry(wanted.clone())
@@ -145,26 +134,15 @@ impl Route {
         }
         let now_ms = clock::now_ms();
         let fresh = |target: &&Arc<Target>| !tried.iter().any(|t| Arc::ptr_eq(t, target));
-        let healthy: Vec<_> = self
-            .targets
-            .iter()
-            .filter(fresh)
-            .filter(|target| !target.is_ejected(now_ms))
-            .collect();
-        let candidates = if healthy.is_empty() {
-            self.targets.iter().filter(fresh).collect()
-        } else {
-            healthy
-        };
+        let healthy: Vec<_> =
+            self.targets.iter().filter(fresh).filter(|target| !target.is_ejected(now_ms)).collect();
+        let candidates =
+            if healthy.is_empty() { self.targets.iter().filter(fresh).collect() } else { healthy };
         let count = candidates.len();
         let first_at = fastrand::usize(..count.max(1));
         let first = candidates.get(first_at)?;
         let second = candidates.get((first_at + fastrand::usize(1..count.max(2))) % count)?;
-        let lighter = if second.in_flight() < first.in_flight() {
-            second
-        } else {
-            first
-        };
+        let lighter = if second.in_flight() < first.in_flight() { second } else { first };
         Some(Arc::clone(lighter))
     }
 
@@ -216,12 +194,9 @@ mod tests {
     ) -> Result<Table, TableError> {
         let (events, _) = broadcast::channel(8);
         let config = config();
-        Table::compile(
-            &RouteTable { generation, routes },
-            before,
-            &config,
-            |target| Target::new(target, &config, events.clone()),
-        )
+        Table::compile(&RouteTable { generation, routes }, before, &config, |target| {
+            Target::new(target, &config, events.clone())
+        })
     }
 
     #[test]
@@ -244,19 +219,10 @@ mod tests {
     #[test]
     fn a_host_claimed_twice_an_older_generation_and_a_bad_host_are_refused() {
         let twice = vec![route(1, &["a.org"], 0), route(2, &["a.org"], 0)];
-        assert!(matches!(
-            compile(1, twice, &Table::default()),
-            Err(TableError::Duplicate { .. })
-        ));
+        assert!(matches!(compile(1, twice, &Table::default()), Err(TableError::Duplicate { .. })));
         let current = compile(5, vec![], &Table::default()).unwrap();
-        assert!(matches!(
-            compile(4, vec![], &current),
-            Err(TableError::Older { .. })
-        ));
-        assert!(
-            compile(5, vec![], &current).is_ok(),
-            "the same generation may be told again"
-        );
+        assert!(matches!(compile(4, vec![], &current), Err(TableError::Older { .. })));
+        assert!(compile(5, vec![], &current).is_ok(), "the same generation may be told again");
         for host in ["A.org", "a.org:80", "a.org.", "*", "*.*.org", "a b", ""] {
             let refused = compile(1, vec![route(1, &[host], 0)], &Table::default());
             assert!(matches!(refused, Err(TableError::Host { .. })), "{host}");
@@ -268,10 +234,7 @@ mod tests {
         let first = compile(1, vec![route(1, &["a.org"], 2)], &Table::default()).unwrap();
         let second = compile(2, vec![route(1, &["a.org"], 3)], &first).unwrap();
         assert!(
-            first
-                .targets
-                .iter()
-                .all(|(key, target)| Arc::ptr_eq(target, &second.targets[key]))
+            first.targets.iter().all(|(key, target)| Arc::ptr_eq(target, &second.targets[key]))
         );
         assert_eq!(second.targets.len(), 3);
         let app = AppId::new(1, [1; 10]);
@@ -294,10 +257,7 @@ mod tests {
             assert!(Arc::ptr_eq(&route.pick(&[]).unwrap(), &route.targets[1]));
         }
         let tried = [Arc::clone(&route.targets[1])];
-        assert!(
-            Arc::ptr_eq(&route.pick(&tried).unwrap(), &route.targets[0]),
-            "better than none"
-        );
+        assert!(Arc::ptr_eq(&route.pick(&tried).unwrap(), &route.targets[0]), "better than none");
         assert!(route.pick(&route.targets).is_none());
     }
 
@@ -306,9 +266,8 @@ mod tests {
         let table = compile(1, vec![route(1, &["a.org"], 2)], &Table::default()).unwrap();
         let route = table.find("a.org").unwrap();
         let busy: Vec<_> = (0..10).filter_map(|_| route.targets[0].enter()).collect();
-        let picks = (0..400)
-            .filter(|_| Arc::ptr_eq(&route.pick(&[]).unwrap(), &route.targets[0]))
-            .count();
+        let picks =
+            (0..400).filter(|_| Arc::ptr_eq(&route.pick(&[]).unwrap(), &route.targets[0])).count();
         assert_eq!(picks, 0);
         drop(busy);
     }

@@ -115,10 +115,7 @@ impl Target {
             self.errors.store(0, Relaxed);
         }
         if self.ejected_until_ms.load(Relaxed) != 0 && self.ejected_until_ms.swap(0, Relaxed) != 0 {
-            self.send(Up::Health {
-                instance: self.instance,
-                ejected: false,
-            });
+            self.send(Up::Health { instance: self.instance, ejected: false });
         }
     }
 
@@ -131,12 +128,8 @@ impl Target {
     pub(crate) fn eject(&self, step_ms: u64) {
         let times = (self.ejections.fetch_add(1, Relaxed) + 1).min(EJECTIONS_MAX);
         self.errors.store(0, Relaxed);
-        self.ejected_until_ms
-            .store(clock::now_ms() + step_ms * u64::from(times), Relaxed);
-        self.send(Up::Health {
-            instance: self.instance,
-            ejected: true,
-        });
+        self.ejected_until_ms.store(clock::now_ms() + step_ms * u64::from(times), Relaxed);
+        self.send(Up::Health { instance: self.instance, ejected: true });
     }
 
     fn leave(&self) {
@@ -147,9 +140,7 @@ impl Target {
 
     fn report_drained(&self) {
         if !self.drained.swap(true, SeqCst) {
-            self.send(Up::Drained {
-                instance: self.instance,
-            });
+            self.send(Up::Drained { instance: self.instance });
         }
     }
 

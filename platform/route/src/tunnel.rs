@@ -32,12 +32,7 @@ pub(crate) async fn carry(
     let copy = async {
         let (near, far) = tokio::try_join!(near, far).map_err(io::Error::other)?;
         let (near, far) = (TokioIo::new(near), TokioIo::new(far));
-        let mut near = Watched {
-            io: near,
-            read: &moved.from_client,
-            ended: None,
-            moved: &moved,
-        };
+        let mut near = Watched { io: near, read: &moved.from_client, ended: None, moved: &moved };
         let mut far = Watched {
             io: far,
             read: &moved.from_app,
@@ -55,10 +50,7 @@ pub(crate) async fn carry(
         () = entered.cut.cancelled() => {}
         () = router.cut.cancelled() => {}
     }
-    exchange.tunnelled(
-        moved.from_client.load(Relaxed),
-        moved.from_app.load(Relaxed),
-    );
+    exchange.tunnelled(moved.from_client.load(Relaxed), moved.from_app.load(Relaxed));
 }
 
 struct Moved {

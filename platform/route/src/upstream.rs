@@ -55,12 +55,7 @@ impl Lease {
     /// A pooled connection of `target`, idle for `idle_max` at most.
     pub(crate) fn pooled(target: &Arc<Target>, idle_max: Duration) -> Option<Self> {
         let (link, connection) = target.pool.take(clock::ms(idle_max))?;
-        Some(Self {
-            link,
-            reused: true,
-            connection: Some(connection),
-            target: Arc::clone(target),
-        })
+        Some(Self { link, reused: true, connection: Some(connection), target: Arc::clone(target) })
     }
 
     /// A new connection to `target`.
@@ -74,11 +69,7 @@ impl Lease {
             .map_err(|e| fault_of_connect(&e))?;
         let link = Arc::new(Link::default());
         let io = TokioIo::new(UpstreamIo::new(stream, Arc::clone(&link)));
-        let (sender, connection) = connector
-            .http
-            .handshake(io)
-            .await
-            .map_err(|_| Fault::Reset)?;
+        let (sender, connection) = connector.http.handshake(io).await.map_err(|_| Fault::Reset)?;
         let cut = target.cut.clone();
         let driver = tokio::spawn(async move {
             tokio::select! {
@@ -91,10 +82,7 @@ impl Lease {
         Ok(Self {
             link,
             reused: false,
-            connection: Some(Connection {
-                sender,
-                driver: driver.abort_handle(),
-            }),
+            connection: Some(Connection { sender, driver: driver.abort_handle() }),
             target: Arc::clone(target),
         })
     }
@@ -120,9 +108,7 @@ impl Lease {
             if self.target.is_removed() {
                 return;
             }
-            self.target
-                .pool
-                .put(Arc::clone(&self.link), connection, idle_s_hint);
+            self.target.pool.put(Arc::clone(&self.link), connection, idle_s_hint);
             // The removal may have cleared the pool just before.
             if self.target.is_removed() {
                 self.target.pool.clear();
@@ -157,10 +143,7 @@ impl Connector {
         http.max_headers(config.limits.response_headers_max)
             .max_header_size(config.limits.response_head_bytes_max)
             .max_buf_size(config.limits.response_head_bytes_max.max(16 * 1024));
-        Self {
-            http,
-            timeout: config.deadlines.connect,
-        }
+        Self { http, timeout: config.deadlines.connect }
     }
 }
 

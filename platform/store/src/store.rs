@@ -8,7 +8,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteSynchronous,
 };
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Connection, Sqlite, Transaction};
 use tokio::sync::watch;
 
 use crate::events::NewEvent;
@@ -69,6 +69,12 @@ impl Store {
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(Duration::from_secs(30))
+            // When the disk is full, SQLite ends the transaction by itself. The driver does not
+            // notice, and no other would ever begin on the connection: it is replaced.
+            .before_acquire(|connection, _| {
+                let usable = !connection.is_in_transaction();
+                Box::pin(async move { Ok(usable) })
+            })
             .connect_with(options.clone())
             .await
             .map_err(failed)?;
@@ -210,4 +216,33 @@ pub(crate) fn random() -> Result<[u8; 10], StoreError> {
 /// The time part of an id.
 pub(crate) fn id_time(at_ms: i64) -> u64 {
     u64::try_from(at_ms).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_model::Digest;
+    use berth_model::plan::Change;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_disk_is_said_and_nothing_half_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let store =
+            Store::open(&folder.path().join("db"), &[7; 32], "localhost").await.unwrap();
+        let change =
+            Change::Create { name: "hello".parse().unwrap(), team: store.default_team() };
+        let by = By::system(1);
+        let app = store.change(None, &change, None, &by).await.unwrap().app;
+        let source = Digest::from_sha256([1; 32]);
+        let build = store.create_build(app.id, "c", source, &by).await.unwrap();
+        // SQLite says the same for this limit as for a full disk.
+        sqlx::query("PRAGMA max_page_count = 100").execute(&store.inner.writer).await.unwrap();
+        let lines = vec!["x".repeat(10_000); 200];
+        let error = store.append_build_log(build.id, &lines, 1).await.unwrap_err();
+        assert!(matches!(error, StoreError::Full(_)), "{error:?}");
+        assert!(store.build_log(build.id, 0, 10).await.unwrap().is_empty());
+        // There is room again: a new connection has no limit.
+        store.append_build_log(build.id, &lines, 1).await.unwrap();
+    }
 }

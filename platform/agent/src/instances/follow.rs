@@ -195,11 +195,11 @@ fn is_free(folder: &Path) -> Result<bool, Failure> {
     }
 }
 
-/// Control groups of containers that nobody knows.
-fn sweep_leaves(context: &Context) {
+/// Control groups of containers that nobody knows or that are gone.
+pub(crate) fn sweep_leaves(context: &Context) {
     for name in context.cgroups.names() {
         let Ok(instance) = name.parse::<InstanceId>() else { continue };
-        if context.instances.get(instance).is_err() {
+        if context.instances.get(instance).map_or(true, |known| known.is_gone()) {
             let leaf = context.cgroups.leaf(&name);
             if let Err(failure) = leaf.kill().and_then(|()| leaf.remove()) {
                 context.log.line(format_args!("sweeping {name}: {failure}"));

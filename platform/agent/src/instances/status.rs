@@ -12,16 +12,19 @@ use super::Known;
 use crate::connection::{Connection, Woken};
 use crate::context::Context;
 use crate::failure::{Because, Failure};
+use crate::run_wire::now_ms;
 use crate::server::Answer;
 
 /// How often a watcher looks at what no one tells: sockets that are listened on.
 const LOOK: Duration = Duration::from_millis(500);
+/// A process that has run this long and listens has opened its sockets.
+const SETTLED_MS: i64 = 60_000;
 /// Sockets that are told of one container.
 const LISTENING_MAX: usize = 16;
 
 /// Every container, measured now.
 pub(crate) fn list(context: &Context) -> Answer {
-    Ok((Reply::Instances { instances: statuses(context) }, Vec::new()))
+    Ok((Reply::Instances { instances: statuses(context, &[]) }, Vec::new()))
 }
 
 /// Every container, now and after each change, until the caller goes.
@@ -29,12 +32,12 @@ pub(crate) fn watch(context: &Context, connection: &Connection) -> Answer {
     let mut told: Option<Vec<InstanceStatus>> = None;
     loop {
         let seen = context.instances.generation();
-        let now = statuses(context);
+        let now = statuses(context, told.as_deref().unwrap_or_default());
         if told.as_ref().is_none_or(|before| differ(before, &now)) {
             let reply = Reply::Instances { instances: now.clone() };
             connection.reply(&reply, &[]).because(|| "telling a watcher")?;
-            told = Some(now);
         }
+        told = Some(now);
         context.instances.changed_after(seen, Instant::now() + LOOK);
         let gone = connection.wait(None, Some(Instant::now()));
         if gone.because(|| "watching the watcher")? == Woken::Closed {
@@ -53,12 +56,27 @@ fn differ(before: &[InstanceStatus], now: &[InstanceStatus]) -> bool {
     before.len() != now.len() || before.iter().zip(now).any(|(a, b)| still(a) != still(b))
 }
 
-fn statuses(context: &Context) -> Vec<InstanceStatus> {
-    context.instances.all().iter().map(status).collect()
+/// `before`: what is known of sockets already. The kernel's tables are long to read, and what
+/// listens goes on listening: they are read again only where that is young or nothing.
+fn statuses(context: &Context, before: &[InstanceStatus]) -> Vec<InstanceStatus> {
+    let earlier = |known: &Known| {
+        before.iter().find(|status| {
+            status.instance == known.spec.instance
+                && status.attempt == known.report.attempt
+                && !status.listening.is_empty()
+                && now_ms() - status.started_at_ms > SETTLED_MS
+        })
+    };
+    context.instances.all().iter().map(|known| status(known, earlier(known))).collect()
 }
 
-fn status(known: &Known) -> InstanceStatus {
+fn status(known: &Known, before: Option<&InstanceStatus>) -> InstanceStatus {
     let (spec, report) = (&known.spec, &known.report);
+    let listening = match (report.init, before) {
+        (None, _) => Vec::new(),
+        (Some(_), Some(before)) => before.listening.clone(),
+        (Some(init), None) => listening(init),
+    };
     InstanceStatus {
         instance: spec.instance,
         app: spec.app,
@@ -67,7 +85,7 @@ fn status(known: &Known) -> InstanceStatus {
         address: spec.plug.map(|(address, _)| address),
         attempt: report.attempt,
         last_exit: report.last_exit.clone(),
-        listening: report.init.map(listening).unwrap_or_default(),
+        listening,
         started_at_ms: report.started_at_ms,
         memory_bytes: spec.leaf.memory_bytes(),
         cpu_us: spec.leaf.cpu_us(),

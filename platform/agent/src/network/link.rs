@@ -97,6 +97,11 @@ fn index_of(name: &str) -> io::Result<u32> {
     Ok(rustix::net::netdevice::name_to_index(&socket, name)?)
 }
 
+/// Whether the calling thread's namespace has an interface of this name.
+pub(super) fn exists(name: &str) -> bool {
+    index_of(name).is_ok()
+}
+
 /// A conversation with the kernel's routing side, in the namespace where it was opened.
 struct Netlink {
     socket: Socket,

@@ -311,7 +311,10 @@ impl Supervisor {
             self.restart_at = None;
             if let Err(failure) = self.launch(None) {
                 self.log.system(&format!("the start failed: {failure}"));
-                self.plan_restart(Duration::ZERO);
+                // Without its run folder it is nobody's any more.
+                if self.launcher.folder.join("spec.json").exists() {
+                    self.plan_restart(Duration::ZERO);
+                }
             }
             self.tell();
         }

@@ -73,7 +73,8 @@ fn empty(folder: &Path) -> io::Result<()> {
 /// The third field is the day of the making.
 fn date_passwords(root: &Path) -> io::Result<()> {
     let path = root.join("etc/shadow");
-    let text = fs::read_to_string(&path)?;
+    // Without the package `passwd` there is none.
+    let Some(text) = read_optional(&path)? else { return Ok(()) };
     let dated: String = text
         .lines()
         .map(|line| {
@@ -92,12 +93,20 @@ fn date_passwords(root: &Path) -> io::Result<()> {
 fn add_user(root: &Path) -> io::Result<()> {
     let append = |file: &str, line: String| {
         let path = root.join(file);
-        let text = fs::read_to_string(&path)?;
+        let Some(text) = read_optional(&path)? else { return Ok(()) };
         fs::write(path, format!("{text}{line}\n"))
     };
     append("etc/passwd", format!("app:x:{APP_USER}:{APP_USER}::/workspace:/bin/bash"))?;
     append("etc/group", format!("app:x:{APP_USER}:"))?;
     append("etc/shadow", format!("app:!:{DAY}::::::"))
+}
+
+fn read_optional(path: &Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Compiled Python holds the time of its source, which every layer loses.
@@ -130,7 +139,8 @@ fn compile(root: &Path) -> Result<(), Failure> {
         .env_clear()
         .env("PATH", crate::PROGRAM_PATH)
         .env("PYTHONHASHSEED", "0")
-        .stdin(Stdio::null())
+        // A pipe: there is no /dev/null in here.
+        .stdin(Stdio::piped())
         .output()
         .because(|| "starting the stack's Python")?;
     if output.status.success() {

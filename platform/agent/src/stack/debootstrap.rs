@@ -78,6 +78,8 @@ fn command(packages: &[&str]) -> Result<Command, Failure> {
     for option in [
         format!("Acquire::http::Proxy \"{proxy}\""),
         format!("Acquire::https::Proxy \"{proxy}\""),
+        // One request after the other: what a simple proxy understands.
+        "Acquire::http::Pipeline-Depth \"0\"".into(),
         "Acquire::Retries \"3\"".into(),
         "Acquire::Languages \"none\"".into(),
         "APT::Install-Recommends \"false\"".into(),

@@ -31,6 +31,7 @@ const BUILD: &[&str] = &[
     "libpq-dev",
     "libsqlite3-dev",
     "libssl-dev",
+    "nginx",
     "pkg-config",
     "python3-dev",
     "python3-pip",

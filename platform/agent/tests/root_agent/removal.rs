@@ -41,14 +41,20 @@ async fn down_leaves_no_process_mount_namespace_rule_group_or_loop_device() {
 }
 
 #[tokio::test]
-async fn a_hundred_starts_and_stops_leave_no_interface_or_mount() {
+async fn ten_starts_and_stops_leave_no_interface_or_mount() {
     let platform = Platform::new();
-    let mounts = fs::read_to_string("/proc/mounts").unwrap().lines().count();
+    // Other tests mount at the same time.
+    let mounts = || {
+        let all = fs::read_to_string("/proc/mounts").unwrap();
+        let data = platform.data.display().to_string();
+        all.lines().filter(|line| line.contains(&platform.id) || line.contains(&data)).count()
+    };
+    let before = mounts();
     for _ in 0..10 {
         let started = platform.instance(app(1), "sleep 60").await;
         platform.stop(started.instance, 0).await.unwrap();
     }
-    assert_eq!(fs::read_to_string("/proc/mounts").unwrap().lines().count(), mounts);
+    assert_eq!(mounts(), before);
     let pin = platform.run().join("net");
     let net = format!("--net={}", pin.display());
     let links = output("nsenter", &[&net, "ip", "-br", "link"]);
@@ -77,4 +83,21 @@ async fn gc_removes_what_is_not_named_and_nothing_that_runs() {
     assert!(platform.status(other.instance).await.is_none());
     let (exit, _) = platform.exec(running.instance, "true").await;
     assert_eq!(exit.code, 0);
+}
+
+#[tokio::test]
+async fn a_data_folder_that_vanished_is_collected_by_the_next_agent() {
+    let mut gone = Platform::new();
+    let started = gone.instance(app(1), "sleep 60").await;
+    let run = crate::platform::run_process(&gone, started.instance);
+    gone.kill_agent();
+    fs::remove_dir_all(&gone.data).unwrap();
+    let id = gone.id.clone();
+    let next = Platform::new();
+    assert!(!fs::read_to_string("/proc/mounts").unwrap().contains(&id));
+    assert!(!output("nft", &["list", "tables"]).contains(&id));
+    assert!(!std::path::Path::new("/run/berth").join(&id).exists());
+    eventually("the container ends", || !crate::platform::alive(run)).await;
+    let other = next.instance(app(1), SERVER).await;
+    answers(other.address.unwrap()).await;
 }

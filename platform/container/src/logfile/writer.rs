@@ -37,6 +37,7 @@ impl LogWriter {
         };
         writer.append()?;
         writer.seq = writer.last_seq()?;
+        writer.end_torn_line()?;
         Ok(writer)
     }
 
@@ -134,6 +135,20 @@ impl LogWriter {
             OpenOptions::new().append(true).read(true).create(true).mode(0o640).open(path)?;
         self.bytes = file.metadata()?.len();
         self.file = Some(file);
+        Ok(())
+    }
+
+    /// A writer that was killed may have left half a line: what follows begins on its own.
+    fn end_torn_line(&mut self) -> io::Result<()> {
+        let mut last = [b'\n'];
+        if let Some(file) = &self.file
+            && self.bytes > 0
+        {
+            file.read_exact_at(&mut last, self.bytes - 1)?;
+        }
+        if last != *b"\n" {
+            self.write(b"\n");
+        }
         Ok(())
     }
 

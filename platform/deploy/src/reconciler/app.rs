@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use berth_model::{AppId, DeploymentId, InstanceId, InstanceRecord, InstanceState};
+use berth_model::{AppId, DeploymentId, InstanceId, InstanceRecord, InstanceRole, InstanceState};
 use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -177,9 +177,10 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
                 let Some(row) = self.shared.records.instance(instance).await? else {
                     return Ok(());
                 };
-                if ending.state == InstanceState::Failed
-                    && row.role == berth_model::InstanceRole::Instance
-                {
+                if row.state.is_terminal() {
+                    return Ok(());
+                }
+                if ending.state == InstanceState::Failed && row.role == InstanceRole::Instance {
                     self.hold.failed(now_ms);
                 }
                 let row = InstanceRecord {

@@ -55,6 +55,14 @@ impl Jobs {
         }
     }
 
+    /// Instances that are being ended.
+    pub(super) fn ending(&self) -> impl Iterator<Item = InstanceId> + '_ {
+        self.running.keys().filter_map(|job| match job {
+            Job::Stop(id) => Some(*id),
+            _ => None,
+        })
+    }
+
     /// Ends the jobs that are not wanted any more.
     pub(super) fn retain(&mut self, wanted: impl Fn(&Job) -> bool) {
         self.running.retain(|job, handle| {

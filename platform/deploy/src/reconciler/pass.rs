@@ -143,6 +143,7 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
             fetched,
             fetch_error,
             held: self.shared.held().clone(),
+            ending: self.jobs.ending().collect(),
             hold_until_ms: self.hold.until_ms,
         })
     }

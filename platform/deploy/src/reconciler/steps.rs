@@ -294,6 +294,9 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
         // Nothing is left to be terminated gently.
         let dead = view.containers.get(&id).is_some_and(|c| c.phase == Phase::Exited);
         let grace_ms = if dead { 0 } else { grace_ms };
+        // How a command ended is written down before what would tell it again is cleared away.
+        let runs_once = matches!(record.role, InstanceRole::Release | InstanceRole::Detached);
+        let only_note = dead && runs_once && !record.state.is_terminal();
         let shared = Arc::clone(&self.shared);
         let tails = &mut self.tails;
         self.jobs.ensure(Job::Stop(id), || {
@@ -302,7 +305,9 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
                 if let Some(tail) = tail {
                     let _ = tokio::time::timeout(TAIL_WAIT, tail).await;
                 }
-                let result = if in_worker {
+                let result = if only_note {
+                    Ok(())
+                } else if in_worker {
                     shared.wasm.stop(id, grace_ms).await
                 } else {
                     shared.embedded.stop(id, grace_ms).await
@@ -355,6 +360,7 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
     async fn switch(&mut self, view: &View, id: DeploymentId) -> Result<(), DeployError> {
         self.shared.records.switch(id, view.now_ms).await?;
         self.switching = Some(id);
+        self.publish();
         if let Some(release) = view.deployed(id) {
             let web = release.manifest.processes.keys().any(|name| name.as_str() == WEB);
             let what = if web { "Requests go to" } else { "Now running" };

@@ -229,11 +229,15 @@ async fn after_a_restart_at_any_state_the_deployment_ends_and_what_runs_is_adopt
         let id = host.records.deploy(app, release);
         host.reconciler.wake(app);
         host.records.until("there", |s| s.deployments[&id].state >= state).await;
-        host.restart();
+        host.restart().await;
         let deployment = host.records.until_ended(id).await;
         // A phase whose start was cut off is not run a second time.
         let lost = deployment.error.as_ref().is_some_and(|error| error.contains("second time"));
-        assert!(deployment.state == Done || (state == Releasing && lost), "{deployment:?}");
+        let rows: Vec<_> = host.records.lock().instances.values().cloned().collect();
+        assert!(
+            deployment.state == Done || (state == Releasing && lost),
+            "{state:?}: {deployment:?} {rows:#?}"
+        );
         if deployment.state == Done {
             host.until_only(app, 1).await;
             let address = target(&host.records.lock(), app).unwrap();
@@ -254,7 +258,7 @@ async fn instances_outlive_agent_and_platform_and_a_lost_one_is_replaced() {
     assert_eq!(host.deploy(app, release).await.state, DeploymentState::Done);
     let before = host.records.lock().router[&app].clone();
     host.kill_agent();
-    host.restart();
+    host.restart().await;
     let address = target(&host.records.lock(), app).unwrap();
     assert_eq!(get(&address).await.unwrap(), "one");
     host.until_only(app, 1).await;

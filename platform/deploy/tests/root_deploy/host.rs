@@ -39,7 +39,7 @@ impl WasmHost for NoWasm {
 }
 
 pub(crate) struct Host {
-    data: PathBuf,
+    data: tempfile::TempDir,
     id: String,
     child: Child,
     pub(crate) agent: Agent,
@@ -73,13 +73,13 @@ impl Host {
     pub(crate) async fn start() -> Self {
         let parent = Path::new("/var/lib/berth-test");
         std::fs::create_dir_all(parent).expect("tests that make containers need root");
-        let data = tempfile::Builder::new().prefix("deploy-").tempdir_in(parent).unwrap().keep();
-        std::fs::set_permissions(&data, PermissionsExt::from_mode(0o755)).unwrap();
+        let data = tempfile::Builder::new().prefix("deploy-").tempdir_in(parent).unwrap();
+        std::fs::set_permissions(data.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let mut random = [0; 8];
         std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut random).unwrap();
         let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        std::fs::write(data.join("id"), &id).unwrap();
-        let bin = data.join("bin/test");
+        std::fs::write(data.path().join("id"), &id).unwrap();
+        let bin = data.path().join("bin/test");
         std::fs::create_dir_all(&bin).unwrap();
         for program in ["berth-agent", "berth-init"] {
             let from = programs().join(program);
@@ -87,9 +87,9 @@ impl Host {
                 panic!("{}: {error}; cargo xtask builds it", from.display())
             });
         }
-        let child = serve(&data);
+        let child = serve(data.path());
         let agent = Agent::at(format!("/run/berth/{id}/agent.sock"));
-        let blobs = Arc::new(BlobStore::open(data.join("blobs")).unwrap());
+        let blobs = Arc::new(BlobStore::open(data.path().join("blobs")).unwrap());
         let stack = put_stack(&blobs);
         let records = Memory::new();
         let reconciler = reconciler(&agent, &blobs, &records);
@@ -98,8 +98,9 @@ impl Host {
     }
 
     /// What a new berthd would do over the same rows and the same agent.
-    pub(crate) fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.reconciler.close();
+        self.reconciler.closed().await;
         self.reconciler = reconciler(&self.agent, &self.blobs, &self.records);
         self.reconciler.start();
     }
@@ -108,7 +109,7 @@ impl Host {
     pub(crate) fn kill_agent(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.child = serve(&self.data);
+        self.child = serve(self.data.path());
     }
 
     /// An image whose `/workspace/index.html` says `text`.
@@ -194,11 +195,12 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        self.reconciler.close();
-        let agent = self.agent.clone();
+        let (agent, reconciler) = (self.agent.clone(), self.reconciler.clone());
         let down = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
+                reconciler.close();
+                reconciler.closed().await;
                 let down = Request::Down { grace_ms: 100 };
                 let call = agent.call(&down, &[]);
                 tokio::time::timeout(Duration::from_secs(20), call).await.map(drop)
@@ -209,10 +211,10 @@ impl Drop for Host {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.data.join("agent.log")).unwrap_or_default();
+            let log =
+                std::fs::read_to_string(self.data.path().join("agent.log")).unwrap_or_default();
             eprintln!("agent.log:\n{log}");
         }
-        let _ = std::fs::remove_dir_all(&self.data);
         let _ = std::fs::remove_dir_all(Path::new("/run/berth").join(&self.id));
     }
 }

@@ -101,7 +101,7 @@ async fn a_command_of_a_platform_that_was_lost_is_ended_and_a_detached_one_goes_
     let (mut host, app) = host().await;
     let attached = host.reconciler.run(app, command("exec sleep 1000")).await.unwrap();
     let detached = host.reconciler.run_detached(app, command("sleep 2; exit 6")).await.unwrap();
-    host.restart();
+    host.restart().await;
     host.records
         .until("the attached one ended", |s| s.instances[&attached.instance].state.is_terminal())
         .await;

@@ -68,6 +68,7 @@ impl Planner<'_> {
         if !self.observed.fetched && !rollout.formation.wasm && state < DeploymentState::Releasing {
             if state == DeploymentState::Queued {
                 self.advance(rollout, DeploymentState::Fetching);
+                self.steps.push(Step::FetchLayers(rollout.deployment.id));
             } else if let Some(error) = &self.observed.fetch_error {
                 self.fail(rollout, Failure::Fetch(error.clone()));
             } else if self.is_over(rollout, self.wanted.timeouts.fetch_ms_max) {
@@ -106,6 +107,8 @@ impl Planner<'_> {
             (InstanceState::Stopped | InstanceState::Failed, _) => {
                 self.fail(rollout, Failure::ReleasePhase(row.id));
             }
+            // Its end is being written down.
+            _ if run.ending => {}
             (_, None) => {
                 self.stop(run, run.ending());
                 self.fail(rollout, Failure::ReleasePhaseLost(row.id));

@@ -25,6 +25,7 @@ impl<'a> Planner<'a> {
         let seen = observed.instances.iter().map(|row| Seen {
             row,
             container: observed.containers.get(&row.id),
+            ending: observed.ending.contains(&row.id),
             wasm: formations().any(|formation| formation.release == row.release && formation.wasm),
         });
         Self {
@@ -178,12 +179,11 @@ impl<'a> Planner<'a> {
 
     fn look_after(&mut self, seen: Seen<'_>, active: Option<&Rollout>) {
         let row = seen.row;
+        if seen.ending {
+            return;
+        }
         if row.state.is_terminal() {
-            let left =
-                self.observed.served.as_ref().is_some_and(|served| !served.contains(&row.id));
-            if row.address.is_some() && left {
-                self.steps.push(Step::FreeAddress(row.id));
-            }
+            self.clear(seen);
             return;
         }
         match row.role {
@@ -205,6 +205,19 @@ impl<'a> Planner<'a> {
                 }
             }
             InstanceRole::Run | InstanceRole::Detached => self.one_off(seen),
+        }
+    }
+
+    /// Nothing of an instance that ended is kept: its container, then its address.
+    fn clear(&mut self, seen: Seen<'_>) {
+        let row = seen.row;
+        let served = &self.observed.served;
+        let left = served.as_ref().is_some_and(|served| !served.contains(&row.id));
+        if seen.container.is_some() {
+            let (exit_code, error) = (row.exit_code, row.error.clone());
+            self.stop(seen, Ending { state: row.state, exit_code, error });
+        } else if row.address.is_some() && left {
+            self.steps.push(Step::FreeAddress(row.id));
         }
     }
 

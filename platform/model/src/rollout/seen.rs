@@ -10,6 +10,8 @@ pub(super) struct Seen<'a> {
     pub(super) container: Option<&'a Container>,
     /// Loaded into the Wasm worker, which may forget it and be told again.
     pub(super) wasm: bool,
+    /// Its `Stop` is under way: what is seen of it may be gone at any moment.
+    pub(super) ending: bool,
 }
 
 impl Seen<'_> {
@@ -35,7 +37,7 @@ impl Seen<'_> {
 
     /// It counts towards its process.
     pub(super) fn is_alive(&self) -> bool {
-        self.row.state < InstanceState::Draining && !self.is_dead()
+        self.row.state < InstanceState::Draining && !self.is_dead() && !self.ending
     }
 
     /// It passed its check in the attempt that runs now.

@@ -175,6 +175,7 @@ impl Machine {
                 .all(|deployment| release(deployment.release)),
             fetch_error: None,
             held: BTreeSet::new(),
+            ending: BTreeSet::new(),
             hold_until_ms: self.hold_until_ms,
         }
     }

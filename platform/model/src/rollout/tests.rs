@@ -204,6 +204,41 @@ fn a_release_phase_is_adopted_after_a_crash_and_lost_means_failed() {
 }
 
 #[test]
+fn an_instance_whose_end_is_under_way_is_left_alone_and_its_slot_filled() {
+    let (mut machine, release) = running(Behaviour::Good, processes(&[("worker", 1)]));
+    let id = machine.containers.pop_first().unwrap().0;
+    let mut observed = machine.observed();
+    observed.ending = [id].into();
+    let steps = plan(&machine.wanted(), &observed);
+    assert!(matches!(steps[..], [Step::StartInstance { slot: 1, .. }]), "{steps:?}");
+
+    let phase = machine.release(Behaviour::Good, Some(0), processes(&[("worker", 1)]));
+    let deployment = machine.deploy(phase);
+    while machine.phases_started.is_empty() {
+        machine.settle(1, || Crash::Never);
+    }
+    let own = |row: &&InstanceRecord| row.deployment == Some(deployment);
+    let run = machine.rows.values().find(own).unwrap().id;
+    let mut observed = machine.observed();
+    observed.containers.remove(&run);
+    observed.ending = [run].into();
+    let fails = |step: &Step| matches!(step, Step::Fail(..));
+    assert!(!plan(&machine.wanted(), &observed).iter().any(fails), "{release}");
+}
+
+#[test]
+fn what_is_left_of_an_instance_that_ended_is_cleared_before_its_address_is_freed() {
+    let (mut machine, _) = running(Behaviour::Good, web(1));
+    let id = *machine.rows.keys().next().unwrap();
+    machine.stopped = true;
+    machine.served = Some(BTreeSet::new());
+    machine.rows.get_mut(&id).unwrap().state = InstanceState::Failed;
+    assert!(matches!(plan(&machine.wanted(), &machine.observed())[..], [Step::Stop { .. }]));
+    machine.containers.clear();
+    assert_eq!(plan(&machine.wanted(), &machine.observed()), [Step::FreeAddress(id)]);
+}
+
+#[test]
 fn a_restart_brings_new_instances_of_the_same_release_before_the_old_ones_go() {
     let (mut machine, release) = running(Behaviour::Good, web(2));
     let before: BTreeSet<_> = machine.served.clone().unwrap();

@@ -20,7 +20,7 @@ pub(super) fn sweep(folder: &Path) -> Result<usize, PushError> {
                 n.starts_with("tmp_objdir-") || n.starts_with("incoming-")
             });
             removed += sweep_in(&path.join("objects/pack"), &|n| {
-                n.starts_with("tmp_") || n.starts_with(".tmp-")
+                n.starts_with("tmp_") || n.starts_with(".tmp-") || n.ends_with(".keep")
             });
             removed += sweep_locks(&path.join("refs"));
         }

@@ -106,7 +106,9 @@ async fn ssh_gives_no_shell_no_other_command_no_terminal_and_no_forwarding() {
         assert!(said.err.contains("there is no shell here"), "{command}: {said:?}");
     }
     let said = ssh(&world, &client, &["-tt"], &[]).await;
-    assert!(said.err.contains("Hello anna.") && said.err.contains("PTY allocation request failed"), "{said:?}");
+    assert!(!said.ok && said.err.contains("PTY allocation request failed"), "{said:?}");
+    let said = ssh(&world, &client, &["-T"], &[]).await;
+    assert!(!said.ok && said.err.contains("Hello anna. This is Berth's git"), "{said:?}");
     let said = ssh(&world, &client, &["-s"], &["sftp"]).await;
     assert!(said.err.contains("subsystem request failed"), "{said:?}");
     let inner = format!("127.0.0.1:{}", world.http.port());

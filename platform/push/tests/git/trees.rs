@@ -234,4 +234,9 @@ async fn a_file_of_200_mb_passes() {
     assert!(said.ok, "{said:?}");
     let bytes = world.blobs.len(&world.host.pushed()[0].source.archive).unwrap();
     assert!(bytes > 200_000_000, "{bytes}");
+    // The file went through this process in pieces.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak_kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak_kib < 190_000, "{peak_kib} KiB");
 }

@@ -39,11 +39,7 @@ pub(crate) struct Channel {
 
 impl Channel {
     pub(crate) fn new(stream: UnixStream) -> Self {
-        Self {
-            stream,
-            read: Vec::new(),
-            descriptors: VecDeque::new(),
-        }
+        Self { stream, read: Vec::new(), descriptors: VecDeque::new() }
     }
 
     /// The next message and the descriptors received so far; `None` at the end. Safe to drop and
@@ -57,15 +53,9 @@ impl Channel {
                     .map_err(|error| ChannelError::Frame(error.to_string()))?;
                 return Ok(Some((message, self.descriptors.drain(..).collect())));
             }
-            let Self {
-                stream,
-                read,
-                descriptors,
-            } = self;
+            let Self { stream, read, descriptors } = self;
             stream.readable().await?;
-            match stream.try_io(Interest::READABLE, || {
-                receive_some(stream, read, descriptors)
-            }) {
+            match stream.try_io(Interest::READABLE, || receive_some(stream, read, descriptors)) {
                 Ok(0) if read.is_empty() => return Ok(None),
                 Ok(0) => {
                     return Err(ChannelError::Frame(
@@ -89,9 +79,10 @@ impl Channel {
         while sent < text.len() {
             self.stream.writable().await?;
             let now = if sent == 0 { descriptors } else { &[] };
-            match self.stream.try_io(Interest::WRITABLE, || {
-                send_some(&self.stream, &text[sent..], now)
-            }) {
+            match self
+                .stream
+                .try_io(Interest::WRITABLE, || send_some(&self.stream, &text[sent..], now))
+            {
                 Ok(bytes) => sent += bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error.into()),
@@ -129,9 +120,7 @@ pub(crate) fn encode(message: &impl Serialize) -> Result<Vec<u8>, ChannelError> 
         .map_err(|error| ChannelError::Frame(error.to_string()))?;
     let length = text.len() - LENGTH_BYTES;
     if length > FRAME_BYTES_MAX {
-        return Err(ChannelError::Frame(format!(
-            "{length} bytes, more than {FRAME_BYTES_MAX}"
-        )));
+        return Err(ChannelError::Frame(format!("{length} bytes, more than {FRAME_BYTES_MAX}")));
     }
     text[..LENGTH_BYTES].copy_from_slice(&(length as u32).to_be_bytes());
     Ok(text)
@@ -173,10 +162,5 @@ fn send_some(
         ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
     }
     let parts = [io::IoSlice::new(text)];
-    Ok(rustix::net::sendmsg(
-        stream,
-        &parts,
-        &mut ancillary,
-        SendFlags::NOSIGNAL,
-    )?)
+    Ok(rustix::net::sendmsg(stream, &parts, &mut ancillary, SendFlags::NOSIGNAL)?)
 }

@@ -14,9 +14,8 @@ pub(crate) const PROTOCOL_OLDEST: u32 = 1;
 
 /// Upper bounds of the buckets of [`AppMetrics::latency`], milliseconds; one bucket more counts
 /// what is slower.
-pub const LATENCY_BOUNDS_MS: [u64; 14] = [
-    1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000,
-];
+pub const LATENCY_BOUNDS_MS: [u64; 14] =
+    [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000];
 
 /// From the control process.
 #[derive(Debug, Serialize, Deserialize)]
@@ -49,20 +48,13 @@ pub(crate) enum Up {
     /// The table is served, and on disk unless `saved` says otherwise.
     Ack { generation: u64, saved: bool },
     /// The table is not served.
-    Refused {
-        generation: u64,
-        current: u64,
-        reason: String,
-    },
+    Refused { generation: u64, current: u64, reason: String },
     /// The last request has left a removed target.
     Drained { instance: InstanceId },
     /// Requests are kept away from a target, or no longer.
     Health { instance: InstanceId, ejected: bool },
     /// Counters of apps that had requests since the last report.
-    Metrics {
-        apps: Vec<AppMetrics>,
-        log_dropped: u64,
-    },
+    Metrics { apps: Vec<AppMetrics>, log_dropped: u64 },
     /// The descriptor beside this message is the HTTP listener.
     Listeners,
 }

@@ -57,12 +57,7 @@ pub(super) async fn send(
         let (fault, again) = match result {
             Ok((response, lease)) => {
                 entered.succeeded();
-                return Ok(Answer {
-                    response,
-                    lease,
-                    entered,
-                    slot: Some(slot),
-                });
+                return Ok(Answer { response, lease, entered, slot: Some(slot) });
             }
             Err(Failed::Unseen(fault)) => (fault, true),
             Err(Failed::Seen(fault)) => (fault, false),
@@ -121,18 +116,10 @@ async fn attempt(
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let deadlines = &router.config.deadlines;
     let repeatable = outgoing.method.is_idempotent();
-    let idle_max = if repeatable {
-        deadlines.pool_idle
-    } else {
-        deadlines.pool_idle_unsafe
-    };
+    let idle_max = if repeatable { deadlines.pool_idle } else { deadlines.pool_idle_unsafe };
     let mut fresh = false;
     loop {
-        let pooled = if fresh {
-            None
-        } else {
-            Lease::pooled(target, idle_max)
-        };
+        let pooled = if fresh { None } else { Lease::pooled(target, idle_max) };
         let mut lease = match pooled {
             Some(lease) => lease,
             None => {
@@ -188,11 +175,7 @@ fn check_answer(response: &Response<Incoming>, asked: Option<&HeaderValue>) -> R
         let same = asked
             .zip(given)
             .is_some_and(|(asked, given)| asked.as_bytes().eq_ignore_ascii_case(given.as_bytes()));
-        return if same {
-            Ok(())
-        } else {
-            Err(Fault::BadResponse)
-        };
+        return if same { Ok(()) } else { Err(Fault::BadResponse) };
     }
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let one_length = match (lengths.next(), lengths.next()) {
@@ -223,10 +206,7 @@ async fn connect(router: &Router, target: &Arc<Target>) -> Result<Lease, Fault> 
 
 /// Whether nothing of the client's body was read, or there is none.
 fn unread(outgoing: &Outgoing) -> bool {
-    outgoing
-        .upload
-        .as_ref()
-        .is_none_or(|upload| upload.is_unread())
+    outgoing.upload.as_ref().is_none_or(|upload| upload.is_unread())
 }
 
 /// The request for this connection; nothing when its body is gone.
@@ -244,9 +224,7 @@ async fn build(
     *request.uri_mut() = Uri::clone(&outgoing.uri);
     *request.headers_mut() = std::mem::take(&mut outgoing.headers);
     if let Endpoint::Wasm(_, instance) = &target.endpoint {
-        request
-            .headers_mut()
-            .insert(BERTH_INSTANCE, instance.clone());
+        request.headers_mut().insert(BERTH_INSTANCE, instance.clone());
     }
     Some(request)
 }
@@ -262,10 +240,7 @@ fn blame(error: &hyper::Error, lease: &Lease, target: &Target, outgoing: &Outgoi
     if let Some(fault) = outgoing.upload.as_ref().and_then(|upload| upload.fault()) {
         return fault;
     }
-    let sent = outgoing
-        .upload
-        .as_ref()
-        .is_none_or(|upload| upload.is_done());
+    let sent = outgoing.upload.as_ref().is_none_or(|upload| upload.is_done());
     match () {
         () if lease.link.is_timed_out() && sent => Fault::HeaderTimeout,
         () if lease.link.is_timed_out() => Fault::BodyTimeout,

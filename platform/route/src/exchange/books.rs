@@ -130,6 +130,16 @@ impl Exchange {
         self.is_complete = true;
     }
 
+    /// The answer may go on for hours: copies what lies in the connection's buffers, so that they
+    /// are not kept as long.
+    pub(super) fn settle(&mut self) {
+        let books = &mut self.books;
+        let copy = |value: &HeaderValue| HeaderValue::from_bytes(value.as_bytes()).ok();
+        books.host = books.host.as_ref().and_then(copy);
+        books.id = copy(&books.id).unwrap_or(HeaderValue::from_static(""));
+        books.uri = books.uri.path().parse().unwrap_or_default();
+    }
+
     /// The answer's last byte was handed on.
     pub(crate) fn complete(&mut self) {
         self.is_complete = true;
@@ -150,7 +160,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.client.watch.finish();
-        let mut books = std::mem::take(&mut self.books);
+        let books = &mut self.books;
         books.total_us = us_since(self.started);
         books.bytes_in += self.upload.as_ref().map_or(0, |upload| upload.bytes());
         if !self.is_complete {

@@ -3,8 +3,6 @@
 //! Keeps the client's deadlines where bytes move: a head that does not end, a body that trickles,
 //! an answer that nobody takes. Where the parser would answer or close by itself, this answers
 //! with the router's own page, and reads on for a moment so that the client gets to see it.
-//! Refuses heads whose lines do not end in CRLF (RFC 9112 section 2.2 lets a server be lenient;
-//! two servers that are lenient in different ways are how requests are smuggled).
 
 use std::io;
 use std::pin::Pin;
@@ -16,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::Client;
+use super::head::HeadScan;
 use super::watch::Phase;
 use crate::clock;
 use crate::config::Config;
@@ -99,18 +98,12 @@ impl ClientIo {
                 self.head_until_ms =
                     clock::now_ms() + clock::ms(self.config().deadlines.request_head);
                 self.client.watch.enter(Phase::Head);
-                self.head
-                    .feed(bytes, self.client.router.config.limits.uri_bytes_max)
+                self.head.feed(bytes, self.client.router.config.limits.uri_bytes_max)
             }
-            Phase::Head => self
-                .head
-                .feed(bytes, self.client.router.config.limits.uri_bytes_max),
+            Phase::Head => self.head.feed(bytes, self.client.router.config.limits.uri_bytes_max),
             Phase::Busy => {
                 if self.pace.step != step {
-                    self.pace = Pace {
-                        step,
-                        ..Pace::default()
-                    };
+                    self.pace = Pace { step, ..Pace::default() };
                 }
                 self.pace.bytes += bytes.len() as u64;
                 let since_ms = waited.map(|waiting| waiting.since_ms);
@@ -129,10 +122,7 @@ impl ClientIo {
             return Poll::Pending;
         }
         let waiting = self.waiting.filter(|waiting| waiting.step == step);
-        let waiting = waiting.unwrap_or_else(|| Waiting {
-            step,
-            since_ms: clock::now_ms(),
-        });
+        let waiting = waiting.unwrap_or_else(|| Waiting { step, since_ms: clock::now_ms() });
         self.waiting = Some(waiting);
         let deadline_ms = self.deadline_ms(phase, waiting);
         ready!(self.timer.poll_until(deadline_ms, cx));
@@ -157,11 +147,8 @@ impl ClientIo {
             Phase::Spent => waiting.since_ms + clock::ms(deadlines.linger),
             Phase::Busy => {
                 let known = self.pace.step == waiting.step;
-                let (bytes, waited_ms) = if known {
-                    (self.pace.bytes, self.pace.waited_ms)
-                } else {
-                    (0, 0)
-                };
+                let (bytes, waited_ms) =
+                    if known { (self.pace.bytes, self.pace.waited_ms) } else { (0, 0) };
                 let rate = self.config().limits.request_body_bytes_per_s_min.max(1);
                 let earned_ms = (bytes.saturating_mul(1000) / rate)
                     .max(clock::ms(deadlines.request_body_rate_after));
@@ -179,10 +166,7 @@ impl ClientIo {
     }
 
     fn close_with(&mut self, fault: Fault) {
-        self.client
-            .router
-            .log
-            .connection_fault(self.client.ip, fault);
+        self.client.router.log.connection_fault(self.client.ip, fault);
         self.start_closing(fault.raw());
     }
 
@@ -243,10 +227,7 @@ impl ClientIo {
     /// The parser's own answer to a head that it refused, if that is what it writes. Answers to
     /// requests always carry a request id.
     fn parser_answer(&self, parts: &[io::IoSlice<'_>]) -> Option<Fault> {
-        if !matches!(
-            self.client.watch.phase(),
-            Phase::Idle | Phase::Head | Phase::Spent
-        ) {
+        if !matches!(self.client.watch.phase(), Phase::Idle | Phase::Head | Phase::Spent) {
             return None;
         }
         let head = parts.iter().find(|part| !part.is_empty())?;
@@ -321,7 +302,7 @@ impl AsyncWrite for ClientIo {
     ) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
         if let Some(fault) = me.parser_answer(parts) {
-            let fault = if me.head.is_in_first_line() {
+            let fault = if me.head.is_in_first_line(PARSER_ANSWER_BYTES_MAX) {
                 Fault::UriTooLong
             } else {
                 fault
@@ -358,88 +339,5 @@ impl AsyncWrite for ClientIo {
             return me.poll_close(cx).map(Ok);
         }
         Pin::new(&mut me.stream).poll_shutdown(cx)
-    }
-}
-
-/// Follows a head's lines as they arrive. Heads that arrive behind a request in the same packet
-/// are not seen here; they reach the app re-framed like every other.
-#[derive(Default)]
-struct HeadScan {
-    lines: usize,
-    line_bytes: usize,
-    last: u8,
-    ended: bool,
-}
-
-impl HeadScan {
-    fn feed(&mut self, mut bytes: &[u8], uri_bytes_max: usize) -> Result<(), Fault> {
-        while !self.ended {
-            let Some(at) = bytes.iter().position(|b| *b == b'\n') else {
-                self.line_bytes += bytes.len();
-                self.last = bytes.last().copied().unwrap_or(self.last);
-                // Room for the longest method and version that the parser takes.
-                let too_long = self.lines == 0 && self.line_bytes > uri_bytes_max + 64;
-                return if too_long {
-                    Err(Fault::UriTooLong)
-                } else {
-                    Ok(())
-                };
-            };
-            let before = if at == 0 { self.last } else { bytes[at - 1] };
-            if before != b'\r' {
-                return Err(Fault::BadFraming);
-            }
-            let is_empty = self.line_bytes + at == 1;
-            self.ended = is_empty && self.lines > 0;
-            self.lines += usize::from(!is_empty);
-            self.line_bytes = 0;
-            self.last = b'\n';
-            bytes = &bytes[at + 1..];
-        }
-        Ok(())
-    }
-
-    fn is_in_first_line(&self) -> bool {
-        self.lines == 0 && self.line_bytes > PARSER_ANSWER_BYTES_MAX
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn scan(parts: &[&[u8]]) -> Result<bool, Fault> {
-        let mut head = HeadScan::default();
-        for part in parts {
-            head.feed(part, 100)?;
-        }
-        Ok(head.ended)
-    }
-
-    #[test]
-    fn every_line_of_a_head_ends_in_crlf_however_it_is_cut() {
-        let head = b"\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\nbody\nbody";
-        assert_eq!(scan(&[head]), Ok(true));
-        for at in 0..head.len() {
-            assert_eq!(scan(&[&head[..at], &head[at..]]), Ok(true), "{at}");
-        }
-        assert_eq!(scan(&[b"GET / HTTP/1.1\r\nhost: a\r\n"]), Ok(false));
-        assert_eq!(
-            scan(&[b"GET / HTTP/1.1\nhost: a\r\n\r\n"]),
-            Err(Fault::BadFraming)
-        );
-        assert_eq!(
-            scan(&[b"GET / HTTP/1.1\r\nhost: a\n\r\n"]),
-            Err(Fault::BadFraming)
-        );
-        assert_eq!(
-            scan(&[b"GET / HTTP/1.1\r\nhost: a\r\n\n"]),
-            Err(Fault::BadFraming)
-        );
-    }
-
-    #[test]
-    fn a_first_line_that_does_not_end_is_too_long() {
-        assert_eq!(scan(&[&[b'a'; 100], &[b'a'; 100]]), Err(Fault::UriTooLong));
     }
 }

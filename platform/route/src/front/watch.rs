@@ -42,11 +42,7 @@ impl ClientWatch {
     /// The answer is written.
     pub(crate) fn finish(&self) {
         if self.phase() == Phase::Busy {
-            self.enter(if self.is_body_open() {
-                Phase::Spent
-            } else {
-                Phase::Idle
-            });
+            self.enter(if self.is_body_open() { Phase::Spent } else { Phase::Idle });
         }
     }
 

@@ -65,10 +65,7 @@ impl Routes {
             Err(error) => return refused(&source, &before, &error),
         };
         self.table.store(Arc::clone(&table));
-        let gone = before
-            .targets
-            .iter()
-            .filter(|(key, _)| !table.targets.contains_key(*key));
+        let gone = before.targets.iter().filter(|(key, _)| !table.targets.contains_key(*key));
         for (_, target) in gone {
             self.take_out(target, config);
         }
@@ -80,10 +77,7 @@ impl Routes {
             // Traffic first: the table is served, and the control process is told.
             tracing::error!(%error, generation, "cannot write the table snapshot");
         }
-        Up::Ack {
-            generation,
-            saved: written.is_ok(),
-        }
+        Up::Ack { generation, saved: written.is_ok() }
     }
 
     /// Removed targets that still have requests.
@@ -93,10 +87,7 @@ impl Routes {
         let counted = leaving
             .iter()
             .filter_map(Weak::upgrade)
-            .map(|target| Draining {
-                instance: target.instance,
-                in_flight: target.in_flight(),
-            });
+            .map(|target| Draining { instance: target.instance, in_flight: target.in_flight() });
         counted.collect()
     }
 

@@ -95,13 +95,7 @@ pub(crate) struct UpstreamIo {
 
 impl UpstreamIo {
     pub(crate) fn new(stream: Stream, link: Arc<Link>) -> Self {
-        Self {
-            stream,
-            link,
-            timer: LazyTimer::default(),
-            reading: false,
-            deaf: false,
-        }
+        Self { stream, link, timer: LazyTimer::default(), reading: false, deaf: false }
     }
 
     /// Ready with an error once the app was silent for too long.
@@ -138,10 +132,7 @@ impl UpstreamIo {
 }
 
 fn is_closed(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-    )
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 macro_rules! delegate {

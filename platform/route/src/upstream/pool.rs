@@ -57,20 +57,14 @@ impl Pool {
         let until_ms = now_ms + self.idle_ms_max.min(hint_ms);
         let mut idle = self.lock();
         if until_ms > now_ms && idle.len() < self.size_max {
-            idle.push(Idle {
-                link,
-                connection,
-                since_ms: now_ms,
-                until_ms,
-            });
+            idle.push(Idle { link, connection, since_ms: now_ms, until_ms });
         }
     }
 
     /// Closes what is closed already or idle for too long.
     pub(crate) fn sweep(&self) {
         let now_ms = clock::now_ms();
-        self.lock()
-            .retain(|idle| !idle.connection.sender.is_closed() && idle.until_ms > now_ms);
+        self.lock().retain(|idle| !idle.connection.sender.is_closed() && idle.until_ms > now_ms);
     }
 
     pub(crate) fn clear(&self) {

@@ -12,37 +12,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{App, Router, read_head, route, soon, text};
-
-/// An app that answers with what the test sends on the channel.
-async fn streaming_app(kind: &'static str) -> (App, mpsc::Sender<&'static str>) {
-    let (sender, receiver) = mpsc::channel::<&'static str>(1);
-    let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
-    let app = App::http(move |_| {
-        let receiver = Arc::clone(&receiver);
-        async move {
-            let frames = futures_util::stream::unfold(receiver, |receiver| async move {
-                let next = receiver.lock().await.recv().await?;
-                Some((Ok(Frame::data(Bytes::from(next))), receiver))
-            });
-            let mut response = Response::new(StreamBody::new(frames).boxed());
-            response
-                .headers_mut()
-                .insert("content-type", kind.parse().unwrap());
-            response
-        }
-    })
-    .await;
-    (app, sender)
-}
+use crate::support::{App, Router, read_head, route, soon, streaming_app, text};
 
 #[tokio::test]
 async fn the_first_chunk_of_an_answer_arrives_before_the_last_is_sent() {
     let (app, chunks) = streaming_app("text/plain").await;
     let router = Router::to(&app).await;
     let mut raw = router.connect().await;
-    raw.send(b"GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n")
-        .await;
+    raw.send(b"GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n").await;
     chunks.send("first").await.unwrap();
     assert!(raw.head().await.contains("transfer-encoding: chunked"));
     assert_eq!(raw.through(b"first\r\n").await, b"5\r\nfirst\r\n");
@@ -85,18 +62,14 @@ async fn both_directions_can_stream_at_once() {
     .await;
     let router = Router::to(&app).await;
     let mut raw = router.connect().await;
-    raw.send(b"POST / HTTP/1.1\r\nHost: app.localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
-        .await;
+    raw.send(b"POST / HTTP/1.1\r\nHost: app.localhost\r\nTransfer-Encoding: chunked\r\n\r\n").await;
     for n in 0..20 {
         raw.send(format!("6\r\npart{n:02}\r\n").as_bytes()).await;
         if n == 0 {
             raw.head().await;
         }
         assert_eq!(raw.through(b"\r\n").await, b"6\r\n");
-        assert_eq!(
-            raw.through(b"\r\n").await,
-            format!("part{n:02}\r\n").as_bytes()
-        );
+        assert_eq!(raw.through(b"\r\n").await, format!("part{n:02}\r\n").as_bytes());
     }
     raw.send(b"0\r\n\r\n").await;
     assert_eq!(raw.through(b"0\r\n\r\n").await, b"0\r\n\r\n");
@@ -124,9 +97,8 @@ async fn a_get_with_a_body_is_forwarded_with_it() {
         .ask("GET / HTTP/1.1\r\nHost: app.localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
         .await;
     assert_eq!(reply.text(), "hello");
-    let reply = router
-        .ask("GET / HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 5\r\n\r\nhello")
-        .await;
+    let reply =
+        router.ask("GET / HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 5\r\n\r\nhello").await;
     assert_eq!(reply.text(), "hello");
 }
 
@@ -139,15 +111,10 @@ async fn trailers_pass_both_ways_without_what_belongs_to_the_head() {
         let mut fields = hyper::HeaderMap::new();
         fields.insert("x-sum", "42".parse().unwrap());
         fields.insert("set-cookie", "a=1".parse().unwrap());
-        let frames = [
-            Ok(Frame::data(Bytes::from(seen))),
-            Ok(Frame::trailers(fields)),
-        ];
+        let frames = [Ok(Frame::data(Bytes::from(seen))), Ok(Frame::trailers(fields))];
         let mut response =
             Response::new(StreamBody::new(futures_util::stream::iter(frames)).boxed());
-        response
-            .headers_mut()
-            .insert("trailer", "x-sum, set-cookie".parse().unwrap());
+        response.headers_mut().insert("trailer", "x-sum, set-cookie".parse().unwrap());
         response
     })
     .await;
@@ -180,11 +147,7 @@ async fn continue_is_said_when_the_app_wants_the_body_and_not_before() {
     for (bytes, host, status) in [(11, "app.localhost", 413), (5, "unknown.localhost", 404)] {
         let mut raw = router.connect().await;
         raw.send(head(bytes, host).as_bytes()).await;
-        assert_eq!(
-            raw.reply().await.status,
-            status,
-            "refused without asking for the body"
-        );
+        assert_eq!(raw.reply().await.status, status, "refused without asking for the body");
     }
 }
 
@@ -194,16 +157,14 @@ async fn a_body_over_the_limit_is_413_before_the_app_is_asked_when_its_length_is
     let router = Router::with(|config| config.limits.request_body_bytes_max = 1000).await;
     router.publish(vec![route(&[app.target()])]).await;
     let mut raw = router.connect().await;
-    raw.send(b"POST / HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 1001\r\n\r\n")
-        .await;
+    raw.send(b"POST / HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 1001\r\n\r\n").await;
     raw.send(&[b'x'; 1001]).await;
     let reply = raw.reply().await;
     assert_eq!((reply.status, reply.code()), (413, Some("body_too_large")));
     assert_eq!(app.connections.load(SeqCst), 0);
     // Unknown: as soon as it is too much.
     let mut raw = router.connect().await;
-    raw.send(b"POST / HTTP/1.1\r\nHost: app.localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
-        .await;
+    raw.send(b"POST / HTTP/1.1\r\nHost: app.localhost\r\nTransfer-Encoding: chunked\r\n\r\n").await;
     for _ in 0..11 {
         raw.send(b"64\r\n").await;
         raw.send(&[b'x'; 100]).await;
@@ -226,127 +187,6 @@ async fn a_client_that_keeps_sending_still_gets_to_read_the_413() {
         raw.send(&vec![b'x'; 3_000_000]).await;
         assert_eq!(raw.reply().await.status, 413);
     }
-}
-
-#[tokio::test]
-async fn a_body_that_pauses_or_trickles_is_408() {
-    let app = App::echo().await;
-    let head = b"POST / HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 100000\r\n\r\nbegin";
-    let router =
-        Router::with(|config| config.deadlines.request_body_gap = Duration::from_millis(80)).await;
-    router.publish(vec![route(&[app.target()])]).await;
-    let mut raw = router.connect().await;
-    raw.send(head).await;
-    let reply = raw.reply().await;
-    assert_eq!((reply.status, reply.code()), (408, Some("slow_client")));
-    router
-        .logged(|line| line["code"] == "slow_client" && line["app"] == "app-1")
-        .await;
-
-    let router = Router::with(|config| {
-        config.deadlines.request_body_gap = Duration::from_millis(500);
-        config.deadlines.request_body_rate_after = Duration::from_millis(150);
-        config.limits.request_body_bytes_per_s_min = 1000;
-    })
-    .await;
-    router.publish(vec![route(&[app.target()])]).await;
-    let mut raw = router.connect().await;
-    raw.send(head).await;
-    let (mut reader, mut writer) = raw.stream.into_split();
-    let trickle = tokio::spawn(async move {
-        while writer.write_all(b"x").await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    let mut answer = [0; 12];
-    soon(reader.read_exact(&mut answer)).await.unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 408");
-    trickle.abort();
-}
-
-#[tokio::test]
-async fn a_slow_app_or_a_slow_reader_is_not_the_clients_slowness() {
-    // The app takes the body only after a while that is longer than the client's deadlines.
-    let app = App::script(|mut stream, _| async move {
-        read_head(&mut stream).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let mut body = vec![0; 20_000_000];
-        stream.read_exact(&mut body).await.unwrap();
-        let _ = stream
-            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
-            .await;
-        read_head(&mut stream).await;
-    })
-    .await;
-    let router = Router::with(|config| {
-        config.deadlines.request_body_gap = Duration::from_millis(100);
-        config.deadlines.request_body_rate_after = Duration::from_millis(100);
-    })
-    .await;
-    router.publish(vec![route(&[app.target()])]).await;
-    let mut raw = router.connect().await;
-    raw.send(b"POST / HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 20000000\r\n\r\n")
-        .await;
-    raw.send(&vec![b'x'; 20_000_000]).await;
-    assert_eq!(raw.reply().await.text(), "ok");
-}
-
-#[tokio::test]
-async fn a_slow_reader_is_not_the_apps_silence_but_one_that_never_reads_is_cut_off() {
-    let app = App::script(|mut stream, _| async move {
-        read_head(&mut stream).await;
-        let _ = stream
-            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 30000000\r\n\r\n")
-            .await;
-        let _ = stream.write_all(&vec![b'x'; 30_000_000]).await;
-        read_head(&mut stream).await;
-    })
-    .await;
-    let router = Router::with(|config| {
-        config.deadlines.response_gap = Duration::from_millis(60);
-        config.deadlines.client_write_stall = Duration::from_millis(400);
-    })
-    .await;
-    router.publish(vec![route(&[app.target()])]).await;
-    let request = b"GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n";
-    let mut raw = router.connect().await;
-    raw.send(request).await;
-    // Longer than the app may be silent, shorter than a client may stall.
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    raw.head().await;
-    assert_eq!(raw.take(30_000_000).await.len(), 30_000_000);
-    let mut stuck = router.connect().await;
-    stuck.send(request).await;
-    let line = router.logged(|line| line["code"] == "client_gone").await;
-    assert_eq!(
-        (line["status"].as_u64(), line["cut"].as_bool()),
-        (Some(200), Some(true))
-    );
-}
-
-#[tokio::test]
-async fn an_event_stream_may_be_silent_for_longer_than_other_answers() {
-    let (app, chunks) = streaming_app("text/event-stream").await;
-    let router = Router::with(|config| {
-        config.deadlines.response_gap = Duration::from_millis(30);
-        config.limits.app_in_flight_max = 1;
-    })
-    .await;
-    router.publish(vec![route(&[app.target()])]).await;
-    let mut raw = router.connect().await;
-    raw.send(b"GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n")
-        .await;
-    chunks.send("data: 1\n\n").await.unwrap();
-    raw.through(b"data: 1\n\n\r\n").await;
-    tokio::time::sleep(Duration::from_millis(150)).await;
-    chunks.send("data: 2\n\n").await.unwrap();
-    raw.through(b"data: 2\n\n\r\n").await;
-    // It does not hold one of the app's slots either.
-    let mut other = router.connect().await;
-    other
-        .send(b"GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n")
-        .await;
-    other.head().await;
 }
 
 #[tokio::test]
@@ -374,16 +214,8 @@ async fn an_app_that_answers_and_closes_without_reading_the_body_is_heard() {
 /// Memory that this process holds, in bytes.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<usize>()
-        .unwrap()
-        * 1024
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,27 +16,14 @@ async fn an_older_or_contradictory_table_is_refused_and_the_served_one_stays() {
     let good = table(5, vec![route(&[app.target()])]);
     assert!(router.client.publish(&good).await.unwrap(), "on disk");
     let refused = router.client.publish(&table(4, vec![])).await.unwrap_err();
-    assert!(
-        matches!(
-            refused,
-            RouteError::Refused {
-                generation: 4,
-                current: 5,
-                ..
-            }
-        ),
-        "{refused}"
-    );
+    assert!(matches!(refused, RouteError::Refused { generation: 4, current: 5, .. }), "{refused}");
     let twice = table(6, vec![route(&[]), route_of(2, "app.localhost", &[])]);
     let refused = router.client.publish(&twice).await.unwrap_err();
     assert!(refused.to_string().contains("app.localhost"), "{refused}");
     assert_eq!(router.get("/").await.text(), "mine");
     router.client.publish(&good).await.unwrap();
     let again = RouterClient::connect(&router.control).await.unwrap();
-    assert_eq!(
-        (again.hello().generation, again.hello().build.as_str()),
-        (5, "test")
-    );
+    assert_eq!((again.hello().generation, again.hello().build.as_str()), (5, "test"));
     assert_eq!(again.hello().protocol, PROTOCOL);
 }
 
@@ -48,17 +35,9 @@ async fn a_successor_serves_on_the_same_socket_with_the_last_table() {
     let folder = tempfile::tempdir().unwrap();
     let (control, _, _, path) = listeners(&folder).await;
     let config = Config::new(router.folder.path().join("route"), "/nonexistent", "next");
-    let serving = tokio::spawn(berth_route::serve(
-        config,
-        control,
-        http,
-        std::future::pending(),
-    ));
+    let serving = tokio::spawn(berth_route::serve(config, control, http, std::future::pending()));
     let client = soon(RouterClient::connect(&path)).await.unwrap();
-    assert_eq!(
-        (client.hello().generation, client.hello().build.as_str()),
-        (1, "next")
-    );
+    assert_eq!((client.hello().generation, client.hello().build.as_str()), (1, "next"));
     let address = router.address;
     router.client.drain().await.unwrap();
     soon(router.client.closed()).await;
@@ -67,10 +46,7 @@ async fn a_successor_serves_on_the_same_socket_with_the_last_table() {
     }
     client.drain().await.unwrap();
     soon(serving).await.unwrap().unwrap();
-    assert!(
-        tokio::net::TcpStream::connect(address).await.is_err(),
-        "the last duplicate is closed"
-    );
+    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "the last duplicate is closed");
 }
 
 #[tokio::test]
@@ -91,16 +67,11 @@ async fn measures_are_reported_when_something_changed() {
         .await;
     assert_eq!(metrics.app, route(&[]).app);
     assert_eq!(metrics.statuses, [0, 3, 0, 0, 0, 0]);
-    assert_eq!(
-        (metrics.bytes_in, metrics.bytes_out, metrics.faults),
-        (15, 15, 0)
-    );
+    assert_eq!((metrics.bytes_in, metrics.bytes_out, metrics.faults), (15, 15, 0));
     assert_eq!(metrics.latency.iter().sum::<u64>(), 3);
     let quiet = router.event(|event| matches!(event, RouterEvent::Metrics { .. }).then_some(()));
     assert!(
-        tokio::time::timeout(Duration::from_millis(200), quiet)
-            .await
-            .is_err(),
+        tokio::time::timeout(Duration::from_millis(200), quiet).await.is_err(),
         "nothing changed"
     );
 }
@@ -112,9 +83,7 @@ async fn a_peer_of_another_protocol_or_with_nonsense_is_sent_away() {
         let path = router.control.clone();
         tokio::task::spawn_blocking(move || {
             let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
-            stream
-                .set_read_timeout(Some(Duration::from_secs(10)))
-                .unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             stream.write_all(&frame).unwrap();
             let mut answer = Vec::new();
             let _ = stream.read_to_end(&mut answer);
@@ -122,21 +91,11 @@ async fn a_peer_of_another_protocol_or_with_nonsense_is_sent_away() {
         })
     };
     let frame = |text: &str| [&(text.len() as u32).to_be_bytes(), text.as_bytes()].concat();
-    let answer = soon(talk(frame(r#"{"kind":"hello","protocol":99}"#)))
-        .await
-        .unwrap();
+    let answer = soon(talk(frame(r#"{"kind":"hello","protocol":99}"#))).await.unwrap();
     assert!(answer.contains("incompatible"), "{answer:?}");
-    assert_eq!(
-        soon(talk(frame(r#"{"kind":"drain"}"#))).await.unwrap(),
-        "",
-        "no hello"
-    );
+    assert_eq!(soon(talk(frame(r#"{"kind":"drain"}"#))).await.unwrap(), "", "no hello");
     assert_eq!(soon(talk(frame("nonsense"))).await.unwrap(), "");
-    assert_eq!(
-        soon(talk(vec![0xff; 8])).await.unwrap(),
-        "",
-        "a frame of four gigabytes"
-    );
+    assert_eq!(soon(talk(vec![0xff; 8])).await.unwrap(), "", "a frame of four gigabytes");
     // The router is none the worse for it.
     router.publish(vec![]).await;
     assert_eq!(router.get("/").await.status, 404);
@@ -147,10 +106,7 @@ async fn a_router_that_cannot_write_its_snapshot_serves_the_table_and_says_so() 
     let app = App::saying("mine").await;
     let router = Router::start().await;
     std::fs::remove_dir_all(router.folder.path().join("route")).unwrap();
-    let table = RouteTable {
-        generation: 1,
-        routes: vec![route(&[app.target()])],
-    };
+    let table = RouteTable { generation: 1, routes: vec![route(&[app.target()])] };
     assert!(!router.client.publish(&table).await.unwrap());
     assert_eq!(router.get("/").await.text(), "mine");
 }
@@ -161,18 +117,10 @@ async fn traffic_goes_on_while_no_control_process_is_there() {
     let folder = tempfile::tempdir().unwrap();
     let (control, http, address, path) = listeners(&folder).await;
     let config = Config::new(folder.path().join("route"), "/nonexistent", "test");
-    let serving = tokio::spawn(berth_route::serve(
-        config,
-        control,
-        http,
-        std::future::pending(),
-    ));
+    let serving = tokio::spawn(berth_route::serve(config, control, http, std::future::pending()));
     let client = soon(RouterClient::connect(&path)).await.unwrap();
     client
-        .publish(&RouteTable {
-            generation: 1,
-            routes: vec![route(&[app.target()])],
-        })
+        .publish(&RouteTable { generation: 1, routes: vec![route(&[app.target()])] })
         .await
         .unwrap();
     drop(client);

@@ -30,11 +30,7 @@ async fn a_request_has_exactly_one_valid_host() {
         "GET http://app.localhost/ HTTP/1.1\r\n",
     ] {
         let reply = router.ask(&format!("{head}\r\n")).await;
-        assert_eq!(
-            (reply.status, reply.code()),
-            (400, Some("bad_host")),
-            "{head:?}"
-        );
+        assert_eq!((reply.status, reply.code()), (400, Some("bad_host")), "{head:?}");
     }
     // An absolute target overrides the header, and is forwarded in origin form.
     let reply = router
@@ -42,16 +38,8 @@ async fn a_request_has_exactly_one_valid_host() {
         .await;
     assert_eq!(reply.status, 200);
     assert!(reply.text().starts_with("GET /a?b\n"), "{}", reply.text());
-    assert!(
-        reply.text().contains("\nhost: APP.localhost:80\n"),
-        "{}",
-        reply.text()
-    );
-    assert!(
-        !reply.text().contains("other.localhost"),
-        "{}",
-        reply.text()
-    );
+    assert!(reply.text().contains("\nhost: APP.localhost:80\n"), "{}", reply.text());
+    assert!(!reply.text().contains("other.localhost"), "{}", reply.text());
 }
 
 #[tokio::test]
@@ -59,19 +47,11 @@ async fn a_target_is_a_path_or_absolute_and_is_forwarded_as_it_was_written() {
     let app = App::mirror().await;
     let router = Router::to(&app).await;
     let ask = async |target: &str, method: &str| {
-        router
-            .ask(&format!(
-                "{method} {target} HTTP/1.1\r\nHost: app.localhost\r\n\r\n"
-            ))
-            .await
+        router.ask(&format!("{method} {target} HTTP/1.1\r\nHost: app.localhost\r\n\r\n")).await
     };
     for target in ["/a/../b//c%2f%2e%2E?x=%41", "/", "/?", "/%00", "//double"] {
         let reply = ask(target, "GET").await;
-        assert!(
-            reply.text().starts_with(&format!("GET {target}\n")),
-            "{}",
-            reply.text()
-        );
+        assert!(reply.text().starts_with(&format!("GET {target}\n")), "{}", reply.text());
     }
     assert!(ask("*", "OPTIONS").await.text().starts_with("OPTIONS *\n"));
     for target in ["*", "app.localhost:80", "ftp://app.localhost/"] {
@@ -97,14 +77,8 @@ async fn ambiguous_framing_is_refused() {
         post("Transfer-Encoding: gzip\r\n", "hello"),
         post("Transfer-Encoding: chunked, gzip\r\n", "0\r\n\r\n"),
         post("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"),
-        post(
-            "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
-            "0\r\n\r\n",
-        ),
-        post(
-            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
-            "0\r\n\r\n",
-        ),
+        post("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", "0\r\n\r\n"),
+        post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
         post("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"),
         post("Transfer-Encoding: \x0bchunked\r\n", "0\r\n\r\n"),
         "POST / HTTP/1.0\r\nHost: app.localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
@@ -113,28 +87,17 @@ async fn ambiguous_framing_is_refused() {
         let mut raw = router.connect().await;
         raw.send(request.as_bytes()).await;
         let reply = raw.reply().await;
-        assert_eq!(
-            (reply.status, reply.code()),
-            (400, Some("bad_framing")),
-            "{request:?}"
-        );
+        assert_eq!((reply.status, reply.code()), (400, Some("bad_framing")), "{request:?}");
         assert!(raw.is_closed().await, "{request:?}");
     }
-    assert_eq!(
-        app.connections.load(SeqCst),
-        0,
-        "nothing of it reached the app"
-    );
+    assert_eq!(app.connections.load(SeqCst), 0, "nothing of it reached the app");
 }
 
 #[tokio::test]
 async fn a_length_beside_a_transfer_coding_is_dropped_and_the_connection_closed() {
     let app = App::script(|mut stream, _| async move {
         let head = read_head(&mut stream).await;
-        let answer = format!(
-            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{head}",
-            head.len()
-        );
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{head}", head.len());
         stream.write_all(answer.as_bytes()).await.unwrap();
         read_head(&mut stream).await;
     })
@@ -153,10 +116,7 @@ async fn a_length_beside_a_transfer_coding_is_dropped_and_the_connection_closed(
         head.contains("transfer-encoding: chunked") && !head.contains("content-length"),
         "{head}"
     );
-    assert!(
-        raw.is_closed().await,
-        "what follows such a request is not read"
-    );
+    assert!(raw.is_closed().await, "what follows such a request is not read");
 }
 
 #[tokio::test]
@@ -182,20 +142,10 @@ async fn heads_with_bare_line_ends_folded_lines_or_stray_bytes_are_refused() {
         raw.send(head).await;
         let reply = raw.reply().await;
         let text = String::from_utf8_lossy(head);
-        assert_eq!(
-            (reply.status, reply.code()),
-            (400, Some("bad_framing")),
-            "{text:?}"
-        );
+        assert_eq!((reply.status, reply.code()), (400, Some("bad_framing")), "{text:?}");
     }
-    assert_eq!(
-        app.connections.load(SeqCst),
-        0,
-        "nothing of it reached the app"
-    );
-    router
-        .logged(|line| line["code"] == "bad_framing" && line["method"] == "-")
-        .await;
+    assert_eq!(app.connections.load(SeqCst), 0, "nothing of it reached the app");
+    router.logged(|line| line["code"] == "bad_framing" && line["method"] == "-").await;
     // The same on a connection that was used before, and cut into single bytes.
     let mut raw = router.connect().await;
     assert_eq!(raw.get("/").await.status, 200);
@@ -218,11 +168,7 @@ async fn a_broken_chunked_body_is_400() {
         let request = format!(
             "POST / HTTP/1.1\r\nHost: app.localhost\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"
         );
-        assert_eq!(
-            status_of(&router, request.as_bytes()).await,
-            400,
-            "{chunk:?}"
-        );
+        assert_eq!(status_of(&router, request.as_bytes()).await, 400, "{chunk:?}");
     }
 }
 
@@ -258,17 +204,12 @@ async fn pipelined_requests_are_answered_in_order() {
     let app = App::mirror().await;
     let router = Router::to(&app).await;
     let mut raw = router.connect().await;
-    let requests: String = (0..50)
-        .map(|n| format!("GET /{n} HTTP/1.1\r\nHost: app.localhost\r\n\r\n"))
-        .collect();
+    let requests: String =
+        (0..50).map(|n| format!("GET /{n} HTTP/1.1\r\nHost: app.localhost\r\n\r\n")).collect();
     raw.send(requests.as_bytes()).await;
     for n in 0..50 {
         let reply = raw.reply().await;
-        assert!(
-            reply.text().starts_with(&format!("GET /{n}\n")),
-            "{}",
-            reply.text()
-        );
+        assert!(reply.text().starts_with(&format!("GET /{n}\n")), "{}", reply.text());
     }
     // One of them is bad: those before it are answered.
     raw.send(
@@ -286,14 +227,9 @@ async fn an_app_that_talks_unasked_loses_its_connection_and_no_request() {
     let app = App::script(|mut stream, n| async move {
         read_head(&mut stream).await;
         let body = format!("connection {n}");
-        let answer = format!(
-            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         stream.write_all(answer.as_bytes()).await.unwrap();
-        let _ = stream
-            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged")
-            .await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged").await;
         read_head(&mut stream).await;
     })
     .await;
@@ -301,10 +237,7 @@ async fn an_app_that_talks_unasked_loses_its_connection_and_no_request() {
     let mut raw = router.connect().await;
     for n in 0..20 {
         let reply = raw.get("/").await;
-        assert_eq!(
-            (reply.status, reply.text()),
-            (200, format!("connection {n}").as_str())
-        );
+        assert_eq!((reply.status, reply.text()), (200, format!("connection {n}").as_str()));
     }
 }
 
@@ -313,15 +246,9 @@ async fn an_early_answer_leaves_no_bytes_of_the_body_behind() {
     // The app answers before it has read the body.
     let app = App::script(|mut stream, _| async move {
         read_head(&mut stream).await;
-        let _ = stream
-            .write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno")
-            .await;
+        let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno").await;
         let mut sink = [0; 1024];
-        while tokio::io::AsyncReadExt::read(&mut stream, &mut sink)
-            .await
-            .unwrap_or(0)
-            > 0
-        {}
+        while tokio::io::AsyncReadExt::read(&mut stream, &mut sink).await.unwrap_or(0) > 0 {}
     })
     .await;
     let router = Router::start().await;
@@ -332,10 +259,6 @@ async fn an_early_answer_leaves_no_bytes_of_the_body_behind() {
     let reply = raw.reply().await;
     assert_eq!((reply.status, reply.text()), (403, "no"));
     raw.send(&[b'x'; 1000]).await;
-    raw.send(b"GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n")
-        .await;
-    assert!(
-        raw.is_closed().await,
-        "the rest of the body is never taken for a request"
-    );
+    raw.send(b"GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n").await;
+    assert!(raw.is_closed().await, "the rest of the body is never taken for a request");
 }

@@ -28,22 +28,10 @@ async fn what_a_client_says_about_itself_is_replaced_by_what_the_router_knows() 
     has(&format!("x-forwarded-port: {}", router.address.port()));
     has("host: app.localhost:8080");
     has("kept: yes");
-    for absent in [
-        "1.2.3.4",
-        "evil",
-        "prefix",
-        "forwarded: for",
-        "berth-",
-        "_",
-        "proxy",
-        "https",
-    ] {
+    for absent in ["1.2.3.4", "evil", "prefix", "forwarded: for", "berth-", "_", "proxy", "https"] {
         assert!(!reply.text().contains(absent), "{absent} in {lines:?}");
     }
-    let start = lines
-        .iter()
-        .find_map(|l| l.strip_prefix("x-request-start: t="))
-        .unwrap();
+    let start = lines.iter().find_map(|l| l.strip_prefix("x-request-start: t=")).unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let age = now - Duration::from_millis(start.parse().unwrap());
     assert!(age < Duration::from_secs(60), "{age:?}");
@@ -59,24 +47,13 @@ async fn a_client_cannot_have_the_routers_headers_removed() {
              Connection: X-Forwarded-For, x-real-ip, X-Request-Id, Host, X-Mine, close\r\n\r\n",
         )
         .await;
-    for present in [
-        "x-forwarded-for: 127.0.0.1",
-        "x-real-ip: ",
-        "x-request-id: ",
-        "host: app.localhost",
-    ] {
-        assert!(
-            reply.text().contains(present),
-            "{present} in {}",
-            reply.text()
-        );
+    for present in
+        ["x-forwarded-for: 127.0.0.1", "x-real-ip: ", "x-request-id: ", "host: app.localhost"]
+    {
+        assert!(reply.text().contains(present), "{present} in {}", reply.text());
     }
     for absent in ["x-mine", "connection", "keep-alive", "te:"] {
-        assert!(
-            !reply.text().contains(absent),
-            "{absent} in {}",
-            reply.text()
-        );
+        assert!(!reply.text().contains(absent), "{absent} in {}", reply.text());
     }
 }
 
@@ -86,9 +63,7 @@ async fn a_request_id_is_kept_when_harmless_made_when_not_and_always_echoed() {
     let router = Router::to(&app).await;
     let ask = async |id: &str| {
         router
-            .ask(&format!(
-                "GET / HTTP/1.1\r\nHost: app.localhost\r\nX-Request-Id: {id}\r\n\r\n"
-            ))
+            .ask(&format!("GET / HTTP/1.1\r\nHost: app.localhost\r\nX-Request-Id: {id}\r\n\r\n"))
             .await
     };
     let id = "my-own-request-id-0123456789";
@@ -120,11 +95,7 @@ async fn an_apps_hop_by_hop_headers_end_at_the_router() {
     .await;
     let router = Router::to(&app).await;
     let reply = router.get("/").await;
-    assert!(
-        reply.head.starts_with("HTTP/1.1 200 Fine\r\n"),
-        "{}",
-        reply.head
-    );
+    assert!(reply.head.starts_with("HTTP/1.1 200 Fine\r\n"), "{}", reply.head);
     for absent in [
         "connection",
         "x-internal",
@@ -137,10 +108,7 @@ async fn an_apps_hop_by_hop_headers_end_at_the_router() {
     ] {
         assert_eq!(reply.header(absent), None, "{}", reply.head);
     }
-    assert_eq!(
-        reply.headers("set-cookie").collect::<Vec<_>>(),
-        ["a=1", "b=2"]
-    );
+    assert_eq!(reply.headers("set-cookie").collect::<Vec<_>>(), ["a=1", "b=2"]);
     assert_eq!(reply.header("server"), Some("mine"));
     assert_ne!(reply.header("x-request-id"), Some("forged"));
     assert!(reply.header("date").is_some());
@@ -157,8 +125,7 @@ async fn http_1_0_clients_are_served_and_keep_alive_only_when_they_ask() {
     let router = Router::to(&app).await;
     // No chunked coding in HTTP/1.0: the end of the connection is the end of the body.
     let mut raw = router.connect().await;
-    raw.send(b"GET / HTTP/1.0\r\nHost: app.localhost\r\n\r\n")
-        .await;
+    raw.send(b"GET / HTTP/1.0\r\nHost: app.localhost\r\n\r\n").await;
     let reply = raw.reply().await;
     assert_eq!((reply.status, reply.text()), (200, "one two"));
     assert_eq!(reply.header("transfer-encoding"), None);
@@ -167,16 +134,11 @@ async fn http_1_0_clients_are_served_and_keep_alive_only_when_they_ask() {
     router.publish(vec![route(&[app.target()])]).await;
     let mut raw = router.connect().await;
     for _ in 0..3 {
-        raw.send(b"GET / HTTP/1.0\r\nHost: app.localhost\r\nConnection: keep-alive\r\n\r\n")
-            .await;
+        raw.send(b"GET / HTTP/1.0\r\nHost: app.localhost\r\nConnection: keep-alive\r\n\r\n").await;
         let reply = raw.reply().await;
-        assert_eq!(
-            (reply.text(), reply.header("connection")),
-            ("known", Some("keep-alive"))
-        );
+        assert_eq!((reply.text(), reply.header("connection")), ("known", Some("keep-alive")));
     }
-    raw.send(b"GET / HTTP/1.0\r\nHost: app.localhost\r\n\r\n")
-        .await;
+    raw.send(b"GET / HTTP/1.0\r\nHost: app.localhost\r\n\r\n").await;
     assert_eq!(raw.reply().await.text(), "known");
     assert!(raw.is_closed().await);
 }
@@ -198,13 +160,11 @@ async fn a_head_answer_keeps_its_length_and_has_no_body() {
     .await;
     let router = Router::to(&app).await;
     let mut raw = router.connect().await;
-    raw.send(b"HEAD / HTTP/1.1\r\nHost: app.localhost\r\n\r\n")
-        .await;
+    raw.send(b"HEAD / HTTP/1.1\r\nHost: app.localhost\r\n\r\n").await;
     let head = raw.head().await;
     assert!(head.contains("content-length: 1234\r\n"), "{head}");
     assert_eq!(raw.get("/").await.status, 304);
-    raw.send(b"DELETE / HTTP/1.1\r\nHost: app.localhost\r\n\r\n")
-        .await;
+    raw.send(b"DELETE / HTTP/1.1\r\nHost: app.localhost\r\n\r\n").await;
     assert_eq!(raw.reply().await.status, 204);
     assert_eq!(app.connections.load(std::sync::atomic::Ordering::SeqCst), 1);
 }
@@ -226,11 +186,7 @@ async fn a_line_of_the_access_log_names_the_request_and_not_its_query() {
     assert_eq!(line["release"], 3);
     assert_eq!(line["target"], app.target().instance.to_string());
     assert_eq!(
-        (
-            line["status"].as_u64(),
-            line["bytes"].as_u64(),
-            line["request_bytes"].as_u64()
-        ),
+        (line["status"].as_u64(), line["bytes"].as_u64(), line["request_bytes"].as_u64()),
         (Some(200), Some(5), Some(5))
     );
     assert_eq!(

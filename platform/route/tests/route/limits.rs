@@ -16,9 +16,7 @@ async fn a_full_router_serves_the_connections_it_has_and_takes_the_next_when_one
     assert_eq!(first.get("/").await.text(), "hello");
     assert_eq!(second.get("/").await.text(), "hello");
     let mut third = router.connect().await;
-    third
-        .send(b"GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n")
-        .await;
+    third.send(b"GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n").await;
     let early = tokio::time::timeout(Duration::from_millis(100), third.stream.readable()).await;
     assert!(early.is_err(), "the third waits");
     assert_eq!(first.get("/").await.text(), "hello");
@@ -60,15 +58,11 @@ async fn a_router_that_ends_finishes_what_it_has_and_closes_connections_with_the
     let router =
         Router::with(|config| config.deadlines.drain_idle = Duration::from_millis(500)).await;
     router.publish(vec![route(&[app.target()])]).await;
-    let (mut slow, mut kept, mut idle) = (
-        router.connect().await,
-        router.connect().await,
-        router.connect().await,
-    );
+    let (mut slow, mut kept, mut idle) =
+        (router.connect().await, router.connect().await, router.connect().await);
     assert_eq!(kept.get("/").await.header("connection"), None);
     assert_eq!(idle.get("/").await.header("connection"), None);
-    slow.send(b"GET /slow HTTP/1.1\r\nHost: app.localhost\r\n\r\n")
-        .await;
+    slow.send(b"GET /slow HTTP/1.1\r\nHost: app.localhost\r\n\r\n").await;
     soon(began.notified()).await;
     router.begin_end();
     let mut closing = false;
@@ -76,16 +70,10 @@ async fn a_router_that_ends_finishes_what_it_has_and_closes_connections_with_the
         closing = kept.get("/").await.header("connection") == Some("close");
     }
     assert!(kept.is_closed().await);
-    assert!(
-        idle.is_closed().await,
-        "after the moment for a request on its way"
-    );
+    assert!(idle.is_closed().await, "after the moment for a request on its way");
     gate.notify_one();
     let reply = slow.reply().await;
-    assert_eq!(
-        (reply.text(), reply.header("connection")),
-        ("done", Some("close"))
-    );
+    assert_eq!((reply.text(), reply.header("connection")), ("done", Some("close")));
     router.end().await;
 }
 
@@ -107,15 +95,10 @@ async fn what_outlives_the_drain_of_the_router_is_cut() {
     .await;
     router.publish(vec![route(&[app.target()])]).await;
     let mut raw = router.connect().await;
-    raw.send(b"GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n")
-        .await;
+    raw.send(b"GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n").await;
     soon(began.notified()).await;
     let started = Instant::now();
     router.end().await;
-    assert!(
-        started.elapsed() >= Duration::from_millis(200),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() >= Duration::from_millis(200), "{:?}", started.elapsed());
     assert!(raw.is_closed().await);
 }

@@ -7,6 +7,7 @@ mod control;
 mod framing;
 mod headers;
 mod limits;
+mod pace;
 mod process;
 mod status;
 mod support;

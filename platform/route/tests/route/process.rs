@@ -70,10 +70,7 @@ async fn a_killed_router_serves_its_last_table_when_it_is_started_again() {
     let mut process = Process::start(&route_folder, &control, &http);
     let client = soon(RouterClient::connect(&path)).await.unwrap();
     assert_eq!(client.hello().generation, 0);
-    let table = RouteTable {
-        generation: 9,
-        routes: vec![route(&[app.target()])],
-    };
+    let table = RouteTable { generation: 9, routes: vec![route(&[app.target()])] };
     assert!(soon(client.publish(&table)).await.unwrap());
     assert_eq!(Raw::connect(address).await.get("/").await.text(), "mine");
     for _ in 0..3 {
@@ -82,9 +79,7 @@ async fn a_killed_router_serves_its_last_table_when_it_is_started_again() {
         soon(client.closed()).await;
         // Whoever comes meanwhile waits in the listener's backlog.
         let mut waiting = Raw::connect(address).await;
-        waiting
-            .send(b"GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n")
-            .await;
+        waiting.send(b"GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n").await;
         process = Process::start(&route_folder, &control, &http);
         assert_eq!(waiting.reply().await.text(), "mine");
     }
@@ -99,10 +94,7 @@ async fn sigterm_ends_the_router_with_success_once_its_connections_are_gone() {
     let (control, http, address, path) = listeners(&folder).await;
     let mut process = Process::start(&folder.path().join("route"), &control, &http);
     let client = soon(RouterClient::connect(&path)).await.unwrap();
-    let table = RouteTable {
-        generation: 1,
-        routes: vec![route(&[app.target()])],
-    };
+    let table = RouteTable { generation: 1, routes: vec![route(&[app.target()])] };
     soon(client.publish(&table)).await.unwrap();
     let mut raw = Raw::connect(address).await;
     assert_eq!(raw.get("/").await.text(), "mine");

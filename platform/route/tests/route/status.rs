@@ -11,17 +11,9 @@ use tokio::sync::Notify;
 use crate::support::{App, Raw, Router, closed_port, read_head, route, route_of, target, text};
 
 fn expect(reply: &crate::support::Reply, status: u16, code: &str) {
-    assert_eq!(
-        (reply.status, reply.code()),
-        (status, Some(code)),
-        "{reply:?}"
-    );
+    assert_eq!((reply.status, reply.code()), (status, Some(code)), "{reply:?}");
     assert_eq!(reply.header("cache-control"), Some("no-store"));
-    assert_eq!(
-        status == 503,
-        reply.header("retry-after").is_some(),
-        "{reply:?}"
-    );
+    assert_eq!(status == 503, reply.header("retry-after").is_some(), "{reply:?}");
 }
 
 #[tokio::test]
@@ -52,9 +44,7 @@ async fn a_route_without_release_stopped_or_without_targets_is_503() {
         ("stopped.localhost", "stopped"),
         ("EMPTY.localhost.:80", "no_healthy"),
     ] {
-        let reply = router
-            .ask(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"))
-            .await;
+        let reply = router.ask(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
         expect(&reply, 503, code);
     }
 }
@@ -69,29 +59,17 @@ async fn connect_is_405_a_long_target_414_and_a_large_head_431() {
     expect(&reply, 405, "method");
     for length in [16 * 1024 + 1, 40 * 1024, 100 * 1024] {
         let path = "a".repeat(length);
-        let reply = ask(format!(
-            "GET /{path} HTTP/1.1\r\nHost: app.localhost\r\n\r\n"
-        ))
-        .await;
+        let reply = ask(format!("GET /{path} HTTP/1.1\r\nHost: app.localhost\r\n\r\n")).await;
         expect(&reply, 414, "uri_too_long");
     }
     let value = "a".repeat(70 * 1024);
-    let reply = ask(format!(
-        "GET / HTTP/1.1\r\nHost: app.localhost\r\nX: {value}\r\n\r\n"
-    ))
-    .await;
+    let reply = ask(format!("GET / HTTP/1.1\r\nHost: app.localhost\r\nX: {value}\r\n\r\n")).await;
     expect(&reply, 431, "head_too_large");
     let many: String = (0..130).map(|n| format!("x-{n}: 1\r\n")).collect();
-    let reply = ask(format!(
-        "GET / HTTP/1.1\r\nHost: app.localhost\r\n{many}\r\n"
-    ))
-    .await;
+    let reply = ask(format!("GET / HTTP/1.1\r\nHost: app.localhost\r\n{many}\r\n")).await;
     expect(&reply, 431, "head_too_large");
     let enough: String = (0..127).map(|n| format!("x-{n}: 1\r\n")).collect();
-    let reply = ask(format!(
-        "GET / HTTP/1.1\r\nHost: app.localhost\r\n{enough}\r\n"
-    ))
-    .await;
+    let reply = ask(format!("GET / HTTP/1.1\r\nHost: app.localhost\r\n{enough}\r\n")).await;
     assert_eq!(reply.status, 200);
     let path = "a".repeat(16 * 1024 - 1);
     assert_eq!(router.get(&format!("/{path}")).await.status, 200);
@@ -134,9 +112,7 @@ async fn a_refused_connection_is_502_and_one_that_is_never_accepted_504() {
         ])
         .await;
     expect(&router.get("/").await, 502, "refused");
-    let reply = router
-        .ask("GET / HTTP/1.1\r\nHost: full.localhost\r\n\r\n")
-        .await;
+    let reply = router.ask("GET / HTTP/1.1\r\nHost: full.localhost\r\n\r\n").await;
     expect(&reply, 504, "connect_timeout");
 }
 
@@ -146,11 +122,9 @@ async fn socket_with_full_backlog() -> (TcpListener, Vec<Raw>) {
     let listener = socket.listen(1).unwrap();
     let address = listener.local_addr().unwrap();
     let mut held = Vec::new();
-    while let Ok(stream) = tokio::time::timeout(
-        Duration::from_millis(100),
-        tokio::net::TcpStream::connect(address),
-    )
-    .await
+    while let Ok(stream) =
+        tokio::time::timeout(Duration::from_millis(100), tokio::net::TcpStream::connect(address))
+            .await
     {
         let mut raw = Raw::connect_with(stream.unwrap());
         raw.send(b"").await;
@@ -184,19 +158,13 @@ async fn an_app_that_closes_or_talks_nonsense_is_502() {
             read_head(&mut stream).await;
         })
         .await;
-        routes.push(route_of(
-            n as u8 + 2,
-            &format!("n{n}.localhost"),
-            &[app.target()],
-        ));
+        routes.push(route_of(n as u8 + 2, &format!("n{n}.localhost"), &[app.target()]));
         apps.push(app);
     }
     router.publish(routes).await;
     expect(&router.get("/").await, 502, "reset");
     for n in 0..apps.len() {
-        let reply = router
-            .ask(&format!("GET / HTTP/1.1\r\nHost: n{n}.localhost\r\n\r\n"))
-            .await;
+        let reply = router.ask(&format!("GET / HTTP/1.1\r\nHost: n{n}.localhost\r\n\r\n")).await;
         assert_eq!(
             (reply.status, reply.code()),
             (502, Some("bad_response")),
@@ -228,9 +196,7 @@ async fn an_app_that_does_not_answer_is_504_and_one_that_stalls_is_cut() {
     .await;
     let stalling = App::script(|mut stream, _| async move {
         read_head(&mut stream).await;
-        let _ = stream
-            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello")
-            .await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello").await;
         std::future::pending::<()>().await;
     })
     .await;
@@ -247,19 +213,12 @@ async fn an_app_that_does_not_answer_is_504_and_one_that_stalls_is_cut() {
         .await;
     expect(&router.get("/").await, 504, "header_timeout");
     let mut raw = router.connect().await;
-    raw.send(b"GET / HTTP/1.1\r\nHost: stalling.localhost\r\n\r\n")
-        .await;
+    raw.send(b"GET / HTTP/1.1\r\nHost: stalling.localhost\r\n\r\n").await;
     raw.head().await;
     assert_eq!(raw.take(5).await, b"hello");
-    assert!(
-        raw.is_closed().await,
-        "an answer that cannot be completed ends the connection"
-    );
+    assert!(raw.is_closed().await, "an answer that cannot be completed ends the connection");
     let line = router.logged(|line| line["code"] == "body_timeout").await;
-    assert_eq!(
-        (line["status"].as_u64(), line["cut"].as_bool()),
-        (Some(200), Some(true))
-    );
+    assert_eq!((line["status"].as_u64(), line["cut"].as_bool()), (Some(200), Some(true)));
 }
 
 #[tokio::test]
@@ -285,14 +244,10 @@ async fn an_app_that_does_not_take_the_request_is_504() {
         while writer.write_all(&chunk).await.is_ok() {}
     });
     let mut head = vec![0; 4096];
-    let read = crate::support::soon(tokio::io::AsyncReadExt::read(&mut reader, &mut head))
-        .await
-        .unwrap();
+    let read =
+        crate::support::soon(tokio::io::AsyncReadExt::read(&mut reader, &mut head)).await.unwrap();
     let head = String::from_utf8_lossy(&head[..read]).into_owned();
-    assert!(
-        head.starts_with("HTTP/1.1 504") && head.contains("body_timeout"),
-        "{head}"
-    );
+    assert!(head.starts_with("HTTP/1.1 504") && head.contains("body_timeout"), "{head}");
     writing.abort();
 }
 
@@ -352,9 +307,7 @@ async fn a_wait_in_the_queue_that_is_too_long_is_503() {
     .await;
     router.publish(vec![route(&[app.target()])]).await;
     let mut first = router.connect().await;
-    first
-        .send(b"GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n")
-        .await;
+    first.send(b"GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n").await;
     crate::support::until(|| app.connections.load(std::sync::atomic::Ordering::SeqCst) == 1).await;
     expect(&router.get("/").await, 503, "overload");
 }
@@ -377,22 +330,14 @@ async fn a_client_that_leaves_is_499_in_the_log_and_its_app_sees_it_at_once() {
     .await;
     let router = Router::to(&app).await;
     let mut raw = router.connect().await;
-    raw.send(b"GET /slow HTTP/1.1\r\nHost: app.localhost\r\n\r\n")
-        .await;
+    raw.send(b"GET /slow HTTP/1.1\r\nHost: app.localhost\r\n\r\n").await;
     crate::support::soon(seen.notified()).await;
     drop(raw);
     let left = std::time::Instant::now();
     crate::support::soon(gone.notified()).await;
-    assert!(
-        left.elapsed() < Duration::from_millis(100),
-        "{:?}",
-        left.elapsed()
-    );
+    assert!(left.elapsed() < Duration::from_millis(100), "{:?}", left.elapsed());
     let line = router.logged(|line| line["path"] == "/slow").await;
-    assert_eq!(
-        (line["status"].as_u64(), line["code"].as_str()),
-        (Some(499), Some("client_gone"))
-    );
+    assert_eq!((line["status"].as_u64(), line["code"].as_str()), (Some(499), Some("client_gone")));
 }
 
 #[tokio::test]
@@ -400,27 +345,15 @@ async fn pages_are_html_where_html_is_asked_for_and_carry_a_request_id() {
     let router = Router::start().await;
     router.publish(vec![]).await;
     let reply = router.get("/").await;
-    assert_eq!(
-        reply.header("content-type"),
-        Some("text/plain; charset=utf-8")
-    );
+    assert_eq!(reply.header("content-type"), Some("text/plain; charset=utf-8"));
     assert_eq!(reply.header("x-request-id").map(str::len), Some(36));
-    let reply = router
-        .ask("GET / HTTP/1.1\r\nHost: x.localhost\r\nAccept: text/html,*/*\r\n\r\n")
-        .await;
-    assert_eq!(
-        reply.header("content-type"),
-        Some("text/html; charset=utf-8")
-    );
-    assert!(
-        reply.text().starts_with("<!doctype html>"),
-        "{}",
-        reply.text()
-    );
+    let reply =
+        router.ask("GET / HTTP/1.1\r\nHost: x.localhost\r\nAccept: text/html,*/*\r\n\r\n").await;
+    assert_eq!(reply.header("content-type"), Some("text/html; charset=utf-8"));
+    assert!(reply.text().starts_with("<!doctype html>"), "{}", reply.text());
     // HEAD: the same head, no body; the connection goes on.
     let mut raw = router.connect().await;
-    raw.send(b"HEAD / HTTP/1.1\r\nHost: x.localhost\r\n\r\n")
-        .await;
+    raw.send(b"HEAD / HTTP/1.1\r\nHost: x.localhost\r\n\r\n").await;
     let head = raw.head().await;
     assert!(head.starts_with("HTTP/1.1 404"), "{head}");
     assert_eq!(raw.get("/").await.status, 404);

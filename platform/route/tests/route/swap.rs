@@ -37,7 +37,7 @@ async fn load(
         if !keep {
             kept = Raw::connect(address).await;
         }
-        let reply = if n % 2 == 0 {
+        let reply = if n.is_multiple_of(2) {
             kept.get("/").await
         } else {
             let body = format!("{n:010}");
@@ -58,18 +58,10 @@ async fn no_request_fails_while_the_only_target_is_replaced_again_and_again() {
     let router = Router::start().await;
     let mut current = counting(&asked).await;
     router.publish(vec![route(&[current.target()])]).await;
-    let (stop, done) = (
-        Arc::new(AtomicBool::new(false)),
-        Arc::new(AtomicU64::new(0)),
-    );
+    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let clients: Vec<_> = (0..8)
         .map(|n| {
-            tokio::spawn(load(
-                router.address,
-                Arc::clone(&stop),
-                Arc::clone(&done),
-                n % 2 == 0,
-            ))
+            tokio::spawn(load(router.address, Arc::clone(&stop), Arc::clone(&done), n % 2 == 0))
         })
         .collect();
     let mut swaps = 0;
@@ -84,10 +76,7 @@ async fn no_request_fails_while_the_only_target_is_replaced_again_and_again() {
         swaps += 1;
         soon(async {
             while done.load(SeqCst) < before + 40 {
-                assert!(
-                    clients.iter().all(|client| !client.is_finished()),
-                    "a request failed"
-                );
+                assert!(clients.iter().all(|client| !client.is_finished()), "a request failed");
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         })
@@ -98,11 +87,7 @@ async fn no_request_fails_while_the_only_target_is_replaced_again_and_again() {
         soon(client).await.unwrap();
     }
     assert!(swaps > 5, "{swaps}");
-    assert_eq!(
-        asked.load(SeqCst) as u64,
-        done.load(SeqCst),
-        "each request reached an app once"
-    );
+    assert_eq!(asked.load(SeqCst) as u64, done.load(SeqCst), "each request reached an app once");
 }
 
 #[tokio::test]
@@ -123,27 +108,19 @@ async fn a_removed_target_finishes_what_it_has_gets_nothing_new_and_is_reported(
     let new = App::saying("new").await;
     let router = Router::to(&old).await;
     let mut raw = router.connect().await;
-    raw.send(b"GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n")
-        .await;
+    raw.send(b"GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n").await;
     soon(began.notified()).await;
     router.publish(vec![route(&[new.target()])]).await;
     for _ in 0..10 {
         assert_eq!(router.get("/").await.text(), "new");
     }
-    let hello = berth_route::RouterClient::connect(&router.control)
-        .await
-        .unwrap();
+    let hello = berth_route::RouterClient::connect(&router.control).await.unwrap();
     assert_eq!(hello.hello().draining.len(), 1);
     gate.notify_one();
     assert_eq!(raw.reply().await.text(), "old");
     router.drained(&old.target()).await;
-    let hello = berth_route::RouterClient::connect(&router.control)
-        .await
-        .unwrap();
-    assert_eq!(
-        (hello.hello().draining.len(), hello.hello().generation),
-        (0, 2)
-    );
+    let hello = berth_route::RouterClient::connect(&router.control).await.unwrap();
+    assert_eq!((hello.hello().draining.len(), hello.hello().generation), (0, 2));
     // The client's connection goes on, to the new target.
     assert_eq!(raw.get("/").await.text(), "new");
     // A target without requests is drained at once.
@@ -165,8 +142,7 @@ async fn a_request_that_outlives_the_drain_is_504() {
     let router = Router::with(|config| config.deadlines.drain = Duration::from_millis(100)).await;
     router.publish(vec![route(&[app.target()])]).await;
     let mut raw = router.connect().await;
-    raw.send(b"GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n")
-        .await;
+    raw.send(b"GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n").await;
     soon(began.notified()).await;
     let removed = Instant::now();
     router.publish(vec![]).await;
@@ -227,9 +203,5 @@ async fn a_change_of_one_route_among_ten_thousand_is_quick_and_touches_no_connec
     let took = started.elapsed();
     assert!(took < Duration::from_secs(2), "{took:?} in a debug build");
     assert_eq!(raw.get("/").await.text(), "mine");
-    assert_eq!(
-        app.connections.load(SeqCst),
-        1,
-        "the pooled connection was kept"
-    );
+    assert_eq!(app.connections.load(SeqCst), 1, "the pooled connection was kept");
 }

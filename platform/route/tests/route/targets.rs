@@ -80,14 +80,8 @@ async fn an_idle_connection_is_not_used_past_its_age_or_the_apps_own_limit() {
     router.get("/").await;
     assert_eq!(app.connections.load(SeqCst), 2);
     for n in 1..4 {
-        router
-            .ask("GET / HTTP/1.1\r\nHost: hinting.localhost\r\n\r\n")
-            .await;
-        assert_eq!(
-            hinting.connections.load(SeqCst),
-            n,
-            "one second less than one second is none"
-        );
+        router.ask("GET / HTTP/1.1\r\nHost: hinting.localhost\r\n\r\n").await;
+        assert_eq!(hinting.connections.load(SeqCst), n, "one second less than one second is none");
     }
 }
 
@@ -106,8 +100,7 @@ async fn a_connection_that_the_app_closes_after_its_answer_is_not_used_again() {
         let router = Router::to(&app).await;
         for n in 1..10 {
             let mut raw = router.connect().await;
-            raw.send(b"POST / HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 0\r\n\r\n")
-                .await;
+            raw.send(b"POST / HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 0\r\n\r\n").await;
             let reply = raw.reply().await;
             assert_eq!((reply.status, reply.text()), (200, "ok"));
             assert_eq!(app.connections.load(SeqCst), n);
@@ -121,9 +114,7 @@ async fn closing_on_reuse() -> App {
         let first = read_head(&mut stream).await;
         let length = first.to_ascii_lowercase().contains("content-length: 5");
         let mut body = vec![0; if length { 5 } else { 0 }];
-        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut body)
-            .await
-            .unwrap();
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut body).await.unwrap();
         stream.write_all(OK).await.unwrap();
         read_head(&mut stream).await;
     })
@@ -157,8 +148,7 @@ async fn a_request_on_a_connection_that_just_died_is_repeated_only_if_that_is_sa
     assert_eq!(ask("GET", "").await.status, 200);
     let before = app.connections.load(SeqCst);
     let mut raw = router.connect().await;
-    raw.send(b"PUT / HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 5\r\n\r\n")
-        .await;
+    raw.send(b"PUT / HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 5\r\n\r\n").await;
     crate::support::until(|| app.connections.load(SeqCst) > before).await;
     raw.send(b"hello").await;
     assert_eq!(raw.reply().await.status, 200);
@@ -212,13 +202,7 @@ async fn a_failed_connect_is_tried_elsewhere_with_any_method() {
     let app = App::echo().await;
     let router = Router::start().await;
     let dead = [target(closed_port().await), target(closed_port().await)];
-    router
-        .publish(vec![route(&[
-            dead[0].clone(),
-            app.target(),
-            dead[1].clone(),
-        ])])
-        .await;
+    router.publish(vec![route(&[dead[0].clone(), app.target(), dead[1].clone()])]).await;
     for n in 0..30 {
         let body = format!("body {n:02}");
         let request =
@@ -260,9 +244,7 @@ async fn a_target_that_keeps_failing_is_left_alone_and_comes_back() {
     });
     let router =
         Router::with(|config| config.deadlines.ejection = Duration::from_millis(300)).await;
-    router
-        .publish(vec![route(&[good.target(), bad.target()])])
-        .await;
+    router.publish(vec![route(&[good.target(), bad.target()])]).await;
     let mut failed = 0;
     while bad.connections.load(SeqCst) < 5 {
         failed += usize::from(router.get("/").await.status == 502);
@@ -271,10 +253,7 @@ async fn a_target_that_keeps_failing_is_left_alone_and_comes_back() {
     let instance = bad.target().instance;
     let ejected = router
         .event(|e| match e {
-            RouterEvent::Health {
-                instance: i,
-                ejected,
-            } if i == instance => Some(ejected),
+            RouterEvent::Health { instance: i, ejected } if i == instance => Some(ejected),
             _ => None,
         })
         .await;
@@ -329,12 +308,8 @@ async fn a_wasm_target_is_reached_over_the_workers_socket_and_named_to_it() {
             let (stream, _) = listener.accept().await.unwrap();
             let service = hyper::service::service_fn(
                 |request: hyper::Request<hyper::body::Incoming>| async move {
-                    let named: Vec<_> = request
-                        .headers()
-                        .get_all("berth-instance")
-                        .iter()
-                        .cloned()
-                        .collect();
+                    let named: Vec<_> =
+                        request.headers().get_all("berth-instance").iter().cloned().collect();
                     let body = request.into_body().collect().await.unwrap().to_bytes();
                     let body = String::from_utf8(body.to_vec()).unwrap();
                     Ok::<_, std::convert::Infallible>(text(format!("{named:?} {body}")))
@@ -344,20 +319,12 @@ async fn a_wasm_target_is_reached_over_the_workers_socket_and_named_to_it() {
             tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
         }
     });
-    let instances = [target(router.address), target(router.address)].map(|target| Target {
-        address: TargetAddress::Wasm,
-        ..target
-    });
+    let instances = [target(router.address), target(router.address)]
+        .map(|target| Target { address: TargetAddress::Wasm, ..target });
     router
-        .publish(vec![
-            route(&instances[..1]),
-            route_of(2, "other.localhost", &instances[1..]),
-        ])
+        .publish(vec![route(&instances[..1]), route_of(2, "other.localhost", &instances[1..])])
         .await;
-    for (host, instance) in [
-        ("app.localhost", &instances[0]),
-        ("other.localhost", &instances[1]),
-    ] {
+    for (host, instance) in [("app.localhost", &instances[0]), ("other.localhost", &instances[1])] {
         for _ in 0..2 {
             let reply = router
                 .ask(&format!(

@@ -26,9 +26,7 @@ async fn echoing() -> App {
 
 async fn open(router: &Router) -> WebSocketStream<TcpStream> {
     let stream = router.connect().await.stream;
-    let (socket, answer) = soon(client_async("ws://app.localhost/chat", stream))
-        .await
-        .unwrap();
+    let (socket, answer) = soon(client_async("ws://app.localhost/chat", stream)).await.unwrap();
     assert_eq!(answer.status(), 101);
     assert!(answer.headers().contains_key("x-request-id"));
     socket
@@ -36,10 +34,7 @@ async fn open(router: &Router) -> WebSocketStream<TcpStream> {
 
 async fn say(socket: &mut WebSocketStream<TcpStream>, words: &str) {
     socket.send(Message::text(words)).await.unwrap();
-    assert_eq!(
-        soon(socket.next()).await.unwrap().unwrap(),
-        Message::text(words)
-    );
+    assert_eq!(soon(socket.next()).await.unwrap().unwrap(), Message::text(words));
 }
 
 #[tokio::test]
@@ -55,10 +50,7 @@ async fn a_websocket_passes_messages_of_any_size_both_ways() {
     while let Some(Ok(_)) = soon(socket.next()).await {}
     let line = router.logged(|line| line["status"] == 101).await;
     assert!(line["bytes"].as_u64().unwrap() > 1_000_000, "{line}");
-    assert!(
-        line["request_bytes"].as_u64().unwrap() > 1_000_000,
-        "{line}"
-    );
+    assert!(line["request_bytes"].as_u64().unwrap() > 1_000_000, "{line}");
     assert_eq!(line.get("code"), None);
 }
 
@@ -69,9 +61,7 @@ async fn other_changes_of_the_table_do_not_touch_a_websocket() {
     let mut socket = open(&router).await;
     for n in 2..20 {
         let unrelated = route_of(n, &format!("n{n}.localhost"), &[other.target()]);
-        router
-            .publish(vec![route(&[app.target()]), unrelated])
-            .await;
+        router.publish(vec![route(&[app.target()]), unrelated]).await;
         say(&mut socket, "still here").await;
     }
 }
@@ -87,23 +77,14 @@ async fn a_removed_target_keeps_its_websockets_until_the_drain_deadline() {
     say(&mut socket, "during the drain").await;
     assert_eq!(router.get("/").await.text(), "new");
     // Still draining, as a control process that just came back is told.
-    let again = berth_route::RouterClient::connect(&router.control)
-        .await
-        .unwrap();
+    let again = berth_route::RouterClient::connect(&router.control).await.unwrap();
     let draining = &again.hello().draining;
     assert_eq!(
         (draining.len(), draining[0].instance, draining[0].in_flight),
         (1, old.target().instance, 1)
     );
-    assert!(
-        matches!(soon(socket.next()).await, None | Some(Err(_))),
-        "cut"
-    );
-    assert!(
-        removed.elapsed() >= Duration::from_millis(300),
-        "{:?}",
-        removed.elapsed()
-    );
+    assert!(matches!(soon(socket.next()).await, None | Some(Err(_))), "cut");
+    assert!(removed.elapsed() >= Duration::from_millis(300), "{:?}", removed.elapsed());
     router.drained(&old.target()).await;
 }
 

@@ -1,0 +1,4 @@
+//! Whole builds with the real agent, stacks, buildpacks and registries. They need root.
+
+mod builds;
+mod platform;

@@ -1,0 +1,213 @@
+//! What stands behind the API in these tests: it does to the store what the rooms would do, and
+//! remembers what it was asked.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use axum::body::Bytes;
+use berth_api::{Check, ExitView, Size};
+use berth_model::log::{LogRecord, LogStream as Stream};
+use berth_model::{
+    App, AppId, Build, BuildId, Caller, Digest, InstanceId, InstanceRecord, InstanceRole,
+    InstanceState,
+};
+use berth_store::{BuildEnd, By, Store};
+use berthd::http::{
+    ActionError, Actions, Doing, Input, Live, LogEntry, LogFilter, LogStream, NewRun, Output,
+    Session, StackPart,
+};
+use tokio::sync::{mpsc, watch};
+
+pub(crate) struct Rooms {
+    store: Store,
+    pub(crate) asked: Mutex<Vec<String>>,
+    /// How many sessions were dropped.
+    pub(crate) ended: watch::Sender<usize>,
+}
+
+impl Rooms {
+    pub(crate) fn new(store: Store) -> Self {
+        Self { store, asked: Mutex::default(), ended: watch::Sender::new(0) }
+    }
+
+    fn note(&self, text: impl Into<String>) {
+        self.asked.lock().unwrap().push(text.into());
+    }
+
+    pub(crate) fn was_asked(&self, text: &str) -> bool {
+        self.asked.lock().unwrap().iter().any(|asked| asked == text)
+    }
+
+    /// A command that writes its input back, upper case on its errors, and ends with 3.
+    fn session(&self) -> Session {
+        let (input, mut from_client) = mpsc::channel(4);
+        let (to_client, output) = mpsc::channel(4);
+        let ended = self.ended.clone();
+        tokio::spawn(async move {
+            while let Some(input) = from_client.recv().await {
+                match input {
+                    Input::Bytes(bytes) => {
+                        let upper = Bytes::from(bytes.to_ascii_uppercase());
+                        let _ = to_client.send(Output::Stdout(bytes)).await;
+                        let _ = to_client.send(Output::Stderr(upper)).await;
+                    }
+                    Input::Resize(size) => {
+                        let text = format!("{}x{}", size.rows, size.columns);
+                        let _ = to_client.send(Output::Stdout(Bytes::from(text))).await;
+                    }
+                    Input::End => {
+                        let exit = ExitView { code: 3, oom: false, timed_out: false };
+                        let _ = to_client.send(Output::Exit(exit)).await;
+                    }
+                }
+            }
+            ended.send_modify(|count| *count += 1);
+        });
+        Session { input, output }
+    }
+
+    fn run(&self, app: &App, detach: bool) -> InstanceRecord {
+        InstanceRecord {
+            id: InstanceId::new(9, [9; 10]),
+            app: app.id,
+            release: app.current_release.unwrap(),
+            deployment: None,
+            process: "run".parse().unwrap(),
+            slot: 2,
+            role: if detach { InstanceRole::Detached } else { InstanceRole::Run },
+            restarts: 0,
+            state: InstanceState::Planned,
+            address: None,
+            answering: None,
+            exit_code: None,
+            error: None,
+            created_at_ms: 1,
+            ready_at_ms: None,
+            draining_at_ms: None,
+            stopped_at_ms: None,
+        }
+    }
+}
+
+fn failed<E: std::error::Error + Send + Sync + 'static>(error: E) -> ActionError {
+    ActionError::Internal(Box::new(error))
+}
+
+fn part() -> StackPart {
+    let digest = Some("sha256:00".to_owned());
+    StackPart { name: "debian-12".into(), part: "run".into(), digest, bytes: Some(1), made_at_ms: None }
+}
+
+impl Actions for Rooms {
+    fn wake(&self, _: AppId) {
+        self.note("wake");
+    }
+
+    fn settle(&self, _: AppId) -> Doing<'_, ()> {
+        self.note("settle");
+        Box::pin(async { Ok(()) })
+    }
+
+    fn rebuild(&self, app: App, caller: Caller) -> Doing<'_, Build> {
+        self.note("rebuild");
+        Box::pin(async move {
+            let source = Digest::from_sha256([5; 32]);
+            let by = By::caller(&caller, super::NOW_MS);
+            self.store.create_build(app.id, "abc", source, &by).await.map_err(failed)
+        })
+    }
+
+    fn cancel_build(&self, build: BuildId) -> Doing<'_, ()> {
+        Box::pin(async move {
+            let end = BuildEnd::Cancelled("as asked");
+            self.store.finish_build(build, end, &super::by()).await.map(drop).map_err(failed)
+        })
+    }
+
+    fn clean_up(&self, app: App) {
+        self.note(format!("clean up {}", app.name));
+    }
+
+    fn live(&self, _: AppId) -> Doing<'_, BTreeMap<InstanceId, Live>> {
+        let live = Live { attempt: 2, memory_bytes: Some(1024) };
+        Box::pin(async move { Ok([(InstanceId::new(1, [1; 10]), live)].into()) })
+    }
+
+    fn log(&self, app: App, filter: LogFilter) -> Doing<'_, LogStream> {
+        self.note(format!("log {filter:?}"));
+        let entry = |seq: u64| LogEntry {
+            source: "web.1".into(),
+            record: LogRecord {
+                app: app.name.clone(),
+                process: "web".parse().unwrap(),
+                instance: InstanceId::new(1, [1; 10]),
+                attempt: 1,
+                stream: Stream::Stdout,
+                at_ns: super::NOW_MS * 1_000_000,
+                seq,
+                line: format!("line {seq}"),
+                partial: false,
+            },
+        };
+        let entries: Vec<_> = [1, 2].map(|seq| Ok(entry(seq))).into();
+        Box::pin(async { Ok(Box::pin(futures_util::stream::iter(entries)) as LogStream) })
+    }
+
+    fn start_run(&self, app: App, run: NewRun, _: Caller) -> Doing<'_, InstanceRecord> {
+        Box::pin(async move {
+            let record = self.run(&app, run.detach);
+            self.store.put_instance(&record, &super::by()).await.map_err(failed)?;
+            Ok(record)
+        })
+    }
+
+    fn attach(&self, _: AppId, _: InstanceId) -> Doing<'_, Session> {
+        let session = self.session();
+        Box::pin(async { Ok(session) })
+    }
+
+    fn stop_run(&self, _: AppId, run: InstanceId) -> Doing<'_, ()> {
+        self.note(format!("stop {run}"));
+        Box::pin(async { Ok(()) })
+    }
+
+    fn exec(
+        &self,
+        _: App,
+        instance: InstanceRecord,
+        command: Vec<String>,
+        terminal: Option<Size>,
+    ) -> Doing<'_, Session> {
+        self.note(format!("exec {} {command:?} {}", instance.label(), terminal.is_some()));
+        let session = self.session();
+        Box::pin(async move {
+            if command == ["refused"] {
+                return Err(ActionError::Refused("the instance is going".into()));
+            }
+            Ok(session)
+        })
+    }
+
+    fn stacks(&self) -> Doing<'_, Vec<StackPart>> {
+        Box::pin(async { Ok(vec![part()]) })
+    }
+
+    fn update_stack(&self, name: String, _: Caller) -> Doing<'_, Vec<StackPart>> {
+        Box::pin(async move {
+            if name == "debian-12" {
+                Ok(vec![part()])
+            } else {
+                Err(ActionError::Missing(format!("there is no stack {name}")))
+            }
+        })
+    }
+
+    fn checks(&self) -> Doing<'_, Vec<Check>> {
+        Box::pin(async { Ok(vec![Check { name: "agent".into(), ok: true, detail: "well".into() }]) })
+    }
+
+    fn down(&self, grace_ms: u32) -> Doing<'_, ()> {
+        self.note(format!("down {grace_ms}"));
+        Box::pin(async { Ok(()) })
+    }
+}
