@@ -132,7 +132,7 @@ pub fn layer(name: &str, kinds: &[&str], key: &serde_json::Value) -> Result<(Lay
         .is_some_and(|restored| restored == *key);
     if !same {
         layer.clear();
-        layer.set_metadata(&key.to_string());
     }
+    layer.set_metadata(&key.to_string());
     Ok((layer, same))
 }

@@ -129,6 +129,8 @@ fn step(script: &str, manager: &Manager, what: &str, development: bool) -> Step 
         .env("npm_config_package_import_method", "copy")
         .env("YARN_CACHE_FOLDER", "/caches/node/yarn")
         .env("YARN_ENABLE_GLOBAL_CACHE", "false")
+        // Package managers know proxies themselves; Node 22 would warn that it only tries.
+        .env("NODE_USE_ENV_PROXY", "0")
         .cache("node")
         .network("all")
 }

@@ -57,18 +57,17 @@ pub(crate) fn install(node: &Node, manager: &Manager, launch: bool) -> Result<Ru
     let kinds: &[&str] = if launch { &["launch", "build", "cache"] } else { &["build", "cache"] };
     let key = json!({ "recipe": RECIPE, "node": node.version });
     let (runtime, same) = layer("node", kinds, &key)?;
-    let path = runtime.path();
-    if same {
+    // Headers for packages that compile. They are not in the image.
+    let (headers, headers_same) = layer("headers", &["cache"], &key)?;
+    if same && headers_same {
         info("Node is kept from the last build");
     } else {
-        let archive = tools::fetch("node", PACKAGE, &node.version, &node.integrity)?;
-        let script = format!("tar -xzf {archive} --strip-components=1 --no-same-owner package/bin/node package/LICENSE\nbin/node --version");
-        let step = shell(&script).title(&format!("unpacking Node {}", node.version)).quiet();
-        step.inputs(&[]).at(&path).cache("node").writes("node").run()?.or_fail("node", "Node could not be unpacked or does not start.")?;
+        runtime.clear();
+        headers.clear();
+        unpack(node, &runtime.path(), &headers.path())?;
     }
     runtime.env("launch", "default", "NODE_ENV", "production");
     runtime.env("launch", "append", "PATH", "/workspace/node_modules/.bin");
-    headers(node)?;
     let words = match &manager.vendored {
         Some(path) => vec!["node".to_owned(), format!("/workspace/{path}")],
         None => program(manager, launch)?,
@@ -76,20 +75,19 @@ pub(crate) fn install(node: &Node, manager: &Manager, launch: bool) -> Result<Ru
     Ok(Runtime { version: node.version.clone(), manager: words })
 }
 
-/// Headers for packages that compile; of OpenSSL's many platforms only this one.
-fn headers(node: &Node) -> Result<(), Failure> {
-    let key = json!({ "recipe": RECIPE, "node": node.version });
-    let (layer, same) = layer("headers", &["cache"], &key)?;
-    if same {
-        return Ok(());
-    }
+/// One pass over the archive fills both layers; of OpenSSL's many platforms only this one is kept.
+fn unpack(node: &Node, runtime: &str, headers: &str) -> Result<(), Failure> {
     let archive = tools::fetch("node", PACKAGE, &node.version, &node.integrity)?;
     let script = format!(
-        "tar -xzf {archive} --strip-components=1 --no-same-owner package/include\n\
-         find include/node/openssl/archs -mindepth 1 -maxdepth 1 ! -name linux-x86_64 -exec rm -rf {{}} + 2>/dev/null || true"
+        "mkdir -p {headers}\n\
+         tar -xzf {archive} --strip-components=1 --no-same-owner --exclude='package/include/node/openssl/archs/[!l]*' package/bin/node package/include package/LICENSE\n\
+         mv include {headers}/include\n\
+         find {headers}/include/node/openssl/archs -mindepth 1 -maxdepth 1 ! -name linux-x86_64 -exec rm -rf {{}} + 2>/dev/null || true\n\
+         bin/node --version"
     );
-    let step = shell(&script).title("unpacking Node's headers").quiet().inputs(&[]).at(&layer.path()).cache("node").writes("headers");
-    step.run()?.or_fail("node", "Node's headers could not be unpacked.")?;
+    let step = shell(&script).title(&format!("unpacking Node {}", node.version)).quiet();
+    let step = step.inputs(&[]).at(runtime).cache("node").writes("node").writes("headers");
+    step.run()?.or_fail("node", "Node could not be unpacked or does not start.")?;
     Ok(())
 }
 

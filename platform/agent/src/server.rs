@@ -162,6 +162,7 @@ fn dispatch(
         }
         Request::Tool { tool } => tool::run(context, connection, tool, fds),
         Request::Stack { stack } => stack::make(context, connection, stack, fds),
+        Request::StackFind { stack } => stack::find(stack, fds),
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod clean;
 mod debootstrap;
+mod kept;
 mod packages;
 mod sources;
 
@@ -91,6 +92,7 @@ pub(crate) fn make(
             return Err(Failure::new(FailureCode::Conflict, message));
         }
     };
+    let (archive, kept) = kept::Place::lock(stack)?.tee(archive)?;
     let scratch = Scratch::make(context)?;
     let job = Job::Stack(StackJob {
         stack,
@@ -123,6 +125,15 @@ pub(crate) fn make(
         }
     }
     child.finish(connection, deadline, what)?;
+    kept.keep()?;
+    Ok((Reply::Done {}, Vec::new()))
+}
+
+/// The verb that gives what was made on this machine before.
+pub(crate) fn find(stack: Stack, descriptors: Vec<OwnedFd>) -> Answer {
+    let [archive] = <[OwnedFd; 1]>::try_from(descriptors)
+        .map_err(|_| Failure::refused("a stack is given to one descriptor"))?;
+    kept::Place::lock(stack)?.give(archive)?;
     Ok((Reply::Done {}, Vec::new()))
 }
 

@@ -5,7 +5,7 @@
 
 #[path = "root_agent/platform.rs"]
 #[expect(dead_code, reason = "other tests use the rest of it")]
-mod platform;
+pub mod platform;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -64,7 +64,7 @@ fn back(mut from: TcpStream, mut to: TcpStream) {
 }
 
 /// Makes the stack: its tar, and the lines of progress.
-async fn make(platform: &Platform, stack: Stack) -> (File, String) {
+pub async fn make(platform: &Platform, stack: Stack) -> (File, String) {
     let (archive, progress) = (memory(b""), memory(b""));
     let descriptors = [archive.try_clone().unwrap(), progress.try_clone().unwrap()];
     let mut session = platform.agent.session(&Request::Stack { stack }, &descriptors).await.unwrap();
@@ -83,7 +83,7 @@ async fn make(platform: &Platform, stack: Stack) -> (File, String) {
     (File::from(archive), progress)
 }
 
-fn digest(file: &mut File) -> (Digest, u64) {
+pub fn digest(file: &mut File) -> (Digest, u64) {
     std::io::Seek::rewind(file).unwrap();
     let mut hashing = Hashing::new(file);
     std::io::copy(&mut hashing, &mut std::io::sink()).unwrap();
@@ -91,7 +91,7 @@ fn digest(file: &mut File) -> (Digest, u64) {
     (digest, bytes)
 }
 
-struct Found {
+pub struct Found {
     kind: Kind,
     mode: u32,
     uid: u32,
@@ -100,7 +100,7 @@ struct Found {
 }
 
 /// Every entry; contents of those that a test looks into.
-fn entries(file: &mut File) -> BTreeMap<String, Found> {
+pub fn entries(file: &mut File) -> BTreeMap<String, Found> {
     std::io::Seek::rewind(file).unwrap();
     let mut reader = Reader::new(BufReader::new(file), Caps::LAYER);
     let mut found = BTreeMap::new();

@@ -8,18 +8,14 @@ mod platform;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 
 use berth_container::{Engine, Exit, FailureCode, Ids, Reply, Request, Tool};
 use platform::{Platform, app, code, memory, text_of};
-
-/// Descriptors are inherited for a moment: one start at a time.
-static SPAWN: Mutex<()> = Mutex::new(());
 
 async fn ids(platform: &Platform) -> Ids {
     let request = Request::Hello { protocol: berth_container::PROTOCOL };
@@ -89,17 +85,13 @@ fn hooks(platform: &Platform, pre_receive: Option<&str>) {
 fn client(folder: &Path, words: &[&str]) -> (Child, OwnedFd, OwnedFd) {
     let (tool_in, ours_out) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     let (ours_in, tool_out) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
-    let _turn = SPAWN.lock().unwrap_or_else(|e| e.into_inner());
-    for fd in [&ours_in, &ours_out] {
-        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).unwrap();
-    }
-    let remote = format!("fd::{},{}", ours_in.as_raw_fd(), ours_out.as_raw_fd());
-    let words: Vec<&str> = words.iter().map(|w| if *w == "REMOTE" { remote.as_str() } else { w }).collect();
-    let child = Command::new("git")
-        .args(words)
+    // A shell moves them out of the way of git's own streams; nothing else inherits them.
+    let child = Command::new("bash")
+        .args(["-c", "exec git \"$@\" 10<&0 11>&1 < /dev/null > /dev/null", "git"])
+        .args(words.iter().map(|word| if *word == "REMOTE" { "fd::10,11" } else { word }))
         .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
+        .stdin(Stdio::from(ours_in))
+        .stdout(Stdio::from(ours_out))
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
@@ -315,21 +307,18 @@ async fn upload_pack_serves_a_clone_and_writes_nothing() {
     let work = work(b"hello");
     git(&repository, &["fetch", "--quiet", work.path().to_str().unwrap(), "main:main"]);
     own(&repository, ids(&platform).await);
-    for version in [0, 2] {
-        let into = tempfile::tempdir().unwrap();
-        let protocol = format!("protocol.version={version}");
-        let words = ["-c", &protocol, "clone", "--quiet", "REMOTE", "clone", "--branch", "main"];
-        let (child, tool_in, tool_out) = client(into.path(), &words);
-        let errors = memory(b"");
-        let tool = Tool::UploadPack { app: app(1), stateless: false, advertise: false, version };
-        let descriptors = [tool_in, tool_out, errors.try_clone().unwrap()];
-        let reply = platform.call(&Request::Tool { tool }, &descriptors).await.unwrap();
-        drop(descriptors);
-        let client = child.wait_with_output().unwrap();
-        assert!(client.status.success(), "{} {}", String::from_utf8_lossy(&client.stderr), text_of(errors));
-        assert!(matches!(reply, Reply::Exited(Exit { code: 0, .. })), "{reply:?}");
-        assert_eq!(fs::read(into.path().join("clone/file")).unwrap(), b"hello");
-    }
+    let into = tempfile::tempdir().unwrap();
+    let words = ["-c", "protocol.version=0", "clone", "--quiet", "REMOTE", "clone", "--branch", "main"];
+    let (child, tool_in, tool_out) = client(into.path(), &words);
+    let errors = memory(b"");
+    let tool = Tool::UploadPack { app: app(1), stateless: false, advertise: false, version: 0 };
+    let descriptors = [tool_in, tool_out, errors.try_clone().unwrap()];
+    let reply = platform.call(&Request::Tool { tool }, &descriptors).await.unwrap();
+    drop(descriptors);
+    let client = child.wait_with_output().unwrap();
+    assert!(client.status.success(), "{} {}", String::from_utf8_lossy(&client.stderr), text_of(errors));
+    assert!(matches!(reply, Reply::Exited(Exit { code: 0, .. })), "{reply:?}");
+    assert_eq!(fs::read(into.path().join("clone/file")).unwrap(), b"hello");
 }
 
 #[tokio::test]
@@ -337,13 +326,19 @@ async fn http_advertisement_is_given_without_a_conversation() {
     let platform = Platform::new();
     repository(&platform, app(1)).await;
     hooks(&platform, None);
-    let (output, null) = (memory(b""), || -> OwnedFd { File::open("/dev/null").unwrap().into() });
-    let tool = Tool::ReceivePack { app: app(1), stateless: true, advertise: true, version: 1, pack_mib_max: 10 };
-    let descriptors = [null(), output.try_clone().unwrap(), null()];
-    let reply = platform.call(&Request::Tool { tool }, &descriptors).await.unwrap();
-    assert!(matches!(reply, Reply::Exited(Exit { code: 0, .. })), "{reply:?}");
-    let text = text_of(output);
-    assert!(text.contains("version 1") && text.contains("report-status"), "{text}");
+    let null = || -> OwnedFd { File::open("/dev/null").unwrap().into() };
+    let (stateless, advertise) = (true, true);
+    let receive =
+        Tool::ReceivePack { app: app(1), stateless, advertise, version: 1, pack_mib_max: 10 };
+    let upload = Tool::UploadPack { app: app(1), stateless, advertise, version: 2 };
+    for (tool, said) in [(receive, ["version 1", "report-status"]), (upload, ["version 2", "ls-refs"])] {
+        let output = memory(b"");
+        let descriptors = [null(), output.try_clone().unwrap(), null()];
+        let reply = platform.call(&Request::Tool { tool }, &descriptors).await.unwrap();
+        assert!(matches!(reply, Reply::Exited(Exit { code: 0, .. })), "{reply:?}");
+        let text = text_of(output);
+        assert!(said.iter().all(|word| text.contains(word)), "{text}");
+    }
 }
 
 #[tokio::test]

@@ -115,7 +115,8 @@ async fn a_worker_runs_confined_on_its_listeners_and_nothing_else() {
     assert!(text.contains(&format!("sid={number}")), "{text}");
     let data = platform.data.display();
     assert!(text.contains(&format!("args=['wasm', '--listeners-from-fd', '3', '--data', '{data}']")), "{text}");
-    assert!(text.contains("extra=\n"), "descriptors beside its own: {text}");
+    let extra = text.lines().find_map(|line| line.strip_prefix("extra=")).unwrap();
+    assert_eq!(extra.split(' ').count(), 1, "more than this connection: {text}");
     let wasm = ids(&platform).await.wasm;
     for line in [
         format!("Uid:\t{wasm}\t{wasm}\t{wasm}\t{wasm}"),
@@ -228,6 +229,7 @@ async fn an_agent_of_another_build_replaces_the_worker_without_refusing_anyone()
     plant(&platform, "test");
     let listeners = Listeners::new(&platform.data);
     let (first, ..) = worker(&platform, Program::Route, &listeners.pair()).await;
+    assert_eq!(pid(&ask(listeners.address, "hello")), first);
     assert_eq!(platform.call(&Request::Retire, &[]).await.unwrap(), Reply::Done {});
     platform.process.take().unwrap().wait().unwrap();
     // The next build lies in a folder of its own.

@@ -2,33 +2,41 @@
 //!
 //! Shared by server, CLI and tests, so that the three cannot disagree. Plain data: no behaviour
 //! but conversions. Times are RFC 3339 in UTC, names are the stable keys in paths, lists come in
-//! pages with an opaque `page_token`.
+//! pages with an opaque `page_token`. Requests refuse unknown fields; answers may grow fields, and
+//! states may grow values. Every refusal is a [`Problem`].
 //!
-//! Operations, all below `/v1` (`A` is `/v1/apps/{app}`; a `Page` takes `limit` and `page_token`):
+//! Operations (`A` is `/v1/apps/{app}`; a `Page` takes `limit` and `page_token`); the whole
+//! description is served at `/v1/openapi.json`:
 //!
 //! | operation | takes -> gives |
 //! |---|---|
+//! | GET `/healthz`, without a token | -> `ok` |
 //! | GET `/v1/info`, GET `/v1/me`, GET `/v1/checks` | -> `Info`, `Me`, `Vec<Check>` |
 //! | GET, POST `/v1/apps`; GET, PATCH, DELETE `A` | `CreateApp`, `ChangeApp` -> `Page<AppView>`, `AppView` |
 //! | GET, POST `A/domains`; DELETE `A/domains/{domain}` | `AddDomain` -> `Page<DomainView>`, `DomainView` |
 //! | GET `A/instances` (`?all=true` with those that are over) | -> `Page<InstanceView>` |
 //! | PUT `A/scale`; POST `A/restart`, `A/stop`, `A/start` | `Scale` -> `AppView`, when it is brought about or failed |
-//! | GET, PATCH `A/config` | `ChangeConfig` -> `ConfigView`, `ConfigChanged` |
+//! | GET, PATCH `A/config`; GET `A/config/versions` | `ChangeConfig` -> `ConfigView`, `ConfigChanged`, `Page<ConfigVersionView>` |
 //! | POST `A/plan` | `PlanRequest` -> `PlanView` |
 //! | GET, POST `A/builds`; GET `A/builds/{build}`; POST `A/builds/{build}/cancel` | -> `Page<BuildView>`, `BuildView` (202) |
-//! | GET `A/builds/{build}/log` | -> `Page<BuildLogLine>`, or events of `BuildLogLine` for `text/event-stream` (or `?follow=true`) |
+//! | GET `A/builds/{build}/log` | -> `Page<BuildLogLine>`, or events of `BuildLogLine` and at last `end` with the `BuildView`, or text |
 //! | GET `A/releases`; GET `A/releases/{number}`; GET `A/releases/{number}/diff/{other}` | -> `Page<ReleaseView>`, `ReleaseView`, `ReleaseDiff` |
 //! | POST `A/rollback` | `Rollback` -> `DeploymentView` (202) |
-//! | GET `A/deployments`; GET `A/deployments/{deployment}` (`?wait=true` answers at the switch or the end) | -> `Page<DeploymentView>`, `DeploymentView` |
-//! | GET `A/log` (`?lines=&process=&follow=true`) | -> `Page<LogLine>`, or events of `LogLine` |
-//! | GET, POST `A/runs`; DELETE `A/runs/{instance}`; GET `A/runs/{instance}/attach` (WebSocket) | `CreateRun` -> `Page<InstanceView>`, `InstanceView` |
+//! | GET `A/deployments`; GET `A/deployments/{deployment}` | -> `Page<DeploymentView>`, `DeploymentView`, or events of it; `?wait=true` answers at the switch or the end, or after two seconds |
+//! | GET `A/log` (`?lines=&process=`) | -> `Page<LogLine>`, or events of `LogLine` |
+//! | GET, POST `A/runs`; DELETE `A/runs/{run}`; GET `A/runs/{run}/attach` (WebSocket) | `CreateRun` -> `Page<InstanceView>`, `InstanceView` |
 //! | GET `A/instances/{instance}/exec` (WebSocket; `?command=` once per argument, `rows`, `columns`) | |
 //! | GET, POST `/v1/keys`; DELETE `/v1/keys/{key}` | `AddKey` -> `Page<KeyView>`, `KeyView` |
 //! | GET, POST `/v1/tokens`; DELETE `/v1/tokens/{token}` | `CreateToken` -> `Page<TokenView>`, `TokenCreated` |
 //! | GET, POST `/v1/teams` | `CreateTeam` -> `Page<TeamView>`, `TeamView` |
-//! | GET `/v1/stacks`; POST `/v1/stacks/{stack}/update` | -> `Page<StackView>`, events of progress lines |
-//! | GET `/v1/events` (`?after=`, `?follow=true` or `Last-Event-ID`) | -> `Page<EventView>`, or events of `EventView` |
+//! | GET `/v1/stacks`; POST `/v1/stacks/{stack}/update` | -> `Page<StackView>`, `Vec<StackView>` when it is made |
+//! | GET `/v1/events` (`?after=&app=`) | -> `Page<EventView>`, or events of `EventView` |
 //! | POST `/v1/down` (`?grace_ms=`) | -> 202 |
+//!
+//! Server-sent events are given to who sends `Accept: text/event-stream` (where a query has `follow`,
+//! `?follow=true` does the same) and resume after `Last-Event-ID`. `If-Match: "GENERATION"` binds a
+//! change of an app to the generation that it was decided on (412 when it has another one).
+//! `Idempotency-Key` on builds and rollbacks makes them safe to send twice.
 
 pub mod access;
 pub mod app;

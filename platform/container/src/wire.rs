@@ -107,6 +107,12 @@ pub enum Request {
         /// Which.
         stack: Stack,
     },
+    /// Gives the stack that any platform of this machine made last. Descriptor: where its tar goes.
+    /// Waits for one that is being made. -> `Done`, or `NotFound`.
+    StackFind {
+        /// Which.
+        stack: Stack,
+    },
     /// Removes trees whose DiffIDs are not named, log files and disks of instances that are not
     /// named and not running. Descriptor: JSON [`Live`]. -> `Done`.
     Gc,

@@ -79,7 +79,7 @@ pub(crate) struct Shared<R, W> {
     pub(crate) passes: Semaphore,
     pub(crate) starts: Semaphore,
     pub(crate) closing: CancellationToken,
-    tasks: TaskTracker,
+    pub(crate) tasks: TaskTracker,
     /// The signal of each app that has a task.
     signals: Mutex<HashMap<AppId, Arc<Notify>>>,
     /// One-off commands that a session looks after.

@@ -331,7 +331,8 @@ impl<R: Records, W: WasmHost> Reconciler<R, W> {
         }
     }
 
-    /// Waits for the end in a task of its own, so that a dropped session is cleared away too.
+    /// Waits for the end in a task of its own, so that a dropped session is cleared away too. What
+    /// [`Self::close`] leaves is ended by the next process, as after a crash.
     fn attach(
         &self,
         instance: InstanceId,
@@ -342,7 +343,7 @@ impl<R: Records, W: WasmHost> Reconciler<R, W> {
         let cancel = CancellationToken::new();
         let (tell, end) = oneshot::channel();
         let (this, cancelled) = (self.clone(), cancel.clone());
-        tokio::spawn(async move {
+        let work = async move {
             let ended = cancelled.run_until_cancelled(session.reply()).await;
             drop(session);
             let result = match ended {
@@ -360,7 +361,9 @@ impl<R: Records, W: WasmHost> Reconciler<R, W> {
                 this.end_run(record, exit_code).await;
                 drop(held);
             }
-        });
+        };
+        let closing = self.shared.closing.clone();
+        self.shared.tasks.spawn(async move { closing.run_until_cancelled(work).await });
         Attached { instance, streams, end, cancel: cancel.drop_guard() }
     }
 

@@ -115,9 +115,14 @@ mod tests {
     fn commands_are_read_and_others_are_not() {
         let creation = command("refs/heads/main");
         assert_eq!((creation.old, creation.branch()), (None, Some("main")));
-        for line in ["", "x", &format!("{ZERO} {ONE}"), &format!("{ZERO} {ONE} a b"),
-            &format!("{ZERO} 1111 refs/heads/a"), &format!("{ZERO} {ONE} refs/heads/\u{1b}")]
-        {
+        for line in [
+            "",
+            "x",
+            &format!("{ZERO} {ONE}"),
+            &format!("{ZERO} {ONE} a b"),
+            &format!("{ZERO} 1111 refs/heads/a"),
+            &format!("{ZERO} {ONE} refs/heads/\u{1b}"),
+        ] {
             assert_eq!(Command::parse(line.as_bytes()), None, "{line:?}");
         }
     }
@@ -126,10 +131,17 @@ mod tests {
     fn only_valid_branches_and_tags_pass() {
         let long = format!("refs/heads/{}", "x".repeat(240));
         for (name, passes) in [
-            ("refs/heads/main", true), ("refs/tags/v1", true), ("refs/heads/a/b", true),
-            ("refs/notes/x", false), ("refs/for/main", false), ("HEAD", false),
-            ("refs/heads/", false), ("refs/heads/a..b", false), ("refs/heads/a.lock", false),
-            ("refs/heads/../x", false), (&long, false),
+            ("refs/heads/main", true),
+            ("refs/tags/v1", true),
+            ("refs/heads/a/b", true),
+            ("refs/notes/x", false),
+            ("refs/for/main", false),
+            ("HEAD", false),
+            ("refs/heads/", false),
+            ("refs/heads/a..b", false),
+            ("refs/heads/a.lock", false),
+            ("refs/heads/../x", false),
+            (&long, false),
         ] {
             let verdicts = refuse_early(&[command(name)], 32);
             assert_eq!(verdicts == [None], passes, "{name}: {verdicts:?}");

@@ -70,7 +70,9 @@ impl<H: PushHost> Round<H> {
         let branch = known.clone().or_else(|| first_branch(&passing));
         let deploying = open.iter().copied().find(|at| {
             let command = &request.commands[*at];
-            command.new.is_some() && command.branch().is_some() && command.branch() == branch.as_deref()
+            command.new.is_some()
+                && command.branch().is_some()
+                && command.branch() == branch.as_deref()
         });
         if request.atomic && verdicts.iter().any(Option::is_some) {
             return refuse_rest(verdicts, "atomic push: another ref was refused");
@@ -214,7 +216,9 @@ impl<H: PushHost> Round<H> {
     /// Runs something on the repository on a blocking thread.
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&git2::Repository, berth_model::AppId) -> Result<T, PushError> + Send + 'static,
+        work: impl FnOnce(&git2::Repository, berth_model::AppId) -> Result<T, PushError>
+        + Send
+        + 'static,
     ) -> Result<T, Refused> {
         let inner = Arc::clone(&self.push.inner);
         let app = self.repository.app;
@@ -249,11 +253,19 @@ impl<H: PushHost> Round<H> {
         });
         let Some(command) = kept.map(|at| &commands[*at]).next() else { return };
         let branch = deploy_branch.unwrap_or("main");
-        let pushed = command.branch().or(command.tag()).unwrap_or_default();
-        self.output.heading(&format!(
-            "WARNING: deploy did not complete, you must push to {branch}."
-        ));
-        self.output.heading(&format!("for example, try 'git push <remote> {pushed}:{branch}'"));
+        let (pushed, advice) = match (command.branch(), command.tag()) {
+            (Some(pushed), _) => {
+                let text = format!("WARNING: deploy did not complete, you must push to {branch}.");
+                self.output.heading(&text);
+                (pushed, "for example, try")
+            }
+            (None, tag) => {
+                let tag = tag.unwrap_or_default();
+                self.output.heading(&format!("Stored the tag {tag}, which deploys nothing."));
+                (tag, "to deploy it, try")
+            }
+        };
+        self.output.heading(&format!("{advice} 'git push <remote> {pushed}:{branch}'"));
     }
 }
 

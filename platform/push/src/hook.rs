@@ -102,11 +102,7 @@ pub(crate) async fn gone(reader: &mut (impl AsyncRead + Unpin)) {
     while matches!(reader.read(&mut byte).await, Ok(1)) {}
 }
 
-async fn say(
-    writer: &mut (impl AsyncWrite + Unpin),
-    channel: u8,
-    bytes: &[u8],
-) -> io::Result<()> {
+async fn say(writer: &mut (impl AsyncWrite + Unpin), channel: u8, bytes: &[u8]) -> io::Result<()> {
     let length = u32::try_from(bytes.len()).map_err(|_| wrong("a frame over 4 GiB"))?;
     let mut frame = Vec::with_capacity(bytes.len() + 5);
     frame.push(channel);

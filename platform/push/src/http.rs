@@ -95,7 +95,8 @@ async fn answer<H: PushHost>(
         Ok(input) => input,
         Err(error) => return failed(&ServiceError::Input(error)),
     };
-    serve(push, Call { caller, repository, service, stateless: true, advertise, version }, input).await
+    serve(push, Call { caller, repository, service, stateless: true, advertise, version }, input)
+        .await
 }
 
 /// Who calls, and the repository that they may use.
@@ -137,7 +138,7 @@ async fn serve<H: PushHost>(push: Push<H>, call: Call, input: body::Input) -> Re
     if !matches!(first, Ok(1..)) {
         // Nothing was said and nothing will be: the end of the task says why.
         match running.await {
-            Ok(Ok(0)) => {}
+            Ok(Ok(exit)) if exit.code == 0 => {}
             Ok(Err(error)) => return failed(&error),
             other => {
                 tracing::error!(?other, "git ended without an answer");
@@ -211,7 +212,10 @@ fn respond(status: StatusCode, content_type: &str, body: Body) -> Response {
     // The headers of git's own server (http-backend.c): nothing in between may keep an answer.
     headers.insert(header::EXPIRES, HeaderValue::from_static("Fri, 01 Jan 1980 00:00:00 GMT"));
     headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, max-age=0, must-revalidate"));
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, max-age=0, must-revalidate"),
+    );
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

@@ -81,8 +81,11 @@ impl Repositories {
     /// `Git`, also when there is no repository.
     pub fn commit_of(&self, app: AppId, ref_name: &str) -> Result<Option<String>, PushError> {
         let repository = self.git(app)?;
-        let target = refs::target(&repository, ref_name)
-            .map_err(|source| PushError::Git { action: "read a ref", app, source })?;
+        let target = refs::target(&repository, ref_name).map_err(|source| PushError::Git {
+            action: "read a ref",
+            app,
+            source,
+        })?;
         Ok(target.map(|oid| oid.to_string()))
     }
 

@@ -7,11 +7,11 @@ mod pipes;
 mod shallow;
 
 use std::io;
-use std::sync::{Arc, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use berth_container::Tool;
+use berth_container::{Exit, Tool};
 use berth_model::{AppId, Caller};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -45,7 +45,9 @@ pub(crate) struct Call {
 pub(crate) enum ServiceError {
     #[error("too many pushes and fetches at once; try again in a minute")]
     Busy,
-    #[error("the repository holds {mib} MiB, over the limit of {max_mib} MiB; ask the operator to raise it")]
+    #[error(
+        "the repository holds {mib} MiB, over the limit of {max_mib} MiB; ask the operator to raise it"
+    )]
     Full { mib: u64, max_mib: u64 },
     #[error("{0}")]
     Input(InputError),
@@ -72,16 +74,16 @@ pub(crate) enum InputError {
     Gzip,
 }
 
-/// Runs a service to its end and says git's exit code. `errors` makes writers to the client's
+/// Runs a service to its end and says how git ended. `errors` makes writers to the client's
 /// stderr; without it (HTTP) what git says there is logged.
 pub(crate) async fn run<H: PushHost>(
     push: &Push<H>,
     call: Call,
     input: impl Stream<Item = Result<Bytes, InputError>> + Send + Unpin,
-    output: impl AsyncWrite + Send + Unpin,
+    mut output: impl AsyncWrite + Send + Unpin,
     errors: Option<&(dyn Fn() -> BoxWriter + Send + Sync)>,
     gone: CancellationToken,
-) -> Result<i32, ServiceError> {
+) -> Result<Exit, ServiceError> {
     let limits = push.inner.limits;
     let _permit = match call.service {
         Service::Receive => push.inner.receiving.try_acquire(),
@@ -92,6 +94,7 @@ pub(crate) async fn run<H: PushHost>(
     let Pipes { stdin, stdout, stderr, control, descriptors } =
         Pipes::new(call.service).map_err(ServiceError::Pipes)?;
     let tool = push.inner.tool.run(call.tool(&limits), descriptors);
+    let call_kind = (call.service, call.stateless, call.advertise);
     let started = CancellationToken::new();
     let shallow = Shallow::default();
     if let Some(relay) = control.filter(|_| !call.advertise) {
@@ -114,14 +117,22 @@ pub(crate) async fn run<H: PushHost>(
             Ok(()) => std::future::pending().await,
         }
     };
+    let last_words = call_kind == (Service::Receive, true, false);
     let running = async {
         let exited = async { tool.await.map_err(ServiceError::from) };
-        let given = give(stdout, output, &progress, limits.idle_max);
+        let given = give(stdout, &mut output, &progress, limits.idle_max);
         let complained = async {
             complain(stderr, errors.map(|make| make())).await;
             Ok(())
         };
-        tokio::try_join!(exited, given, complained).map(|(exit, ..)| exit.code)
+        let (exit, ..) = tokio::try_join!(exited, given, complained)?;
+        // A report that git did not live to write: the side band's channel for fatal errors.
+        if let (true, 128.., Some(why)) = (last_words, exit.code, why_killed(&exit)) {
+            let line = crate::pkt::line(format!("\x03{why}\n").as_bytes());
+            output.write_all(&line).await.map_err(|_| ServiceError::Gone)?;
+        }
+        output.shutdown().await.map_err(|_| ServiceError::Gone)?;
+        Ok(exit)
     };
     let slow = async {
         tokio::time::sleep(limits.transfer_max).await;
@@ -140,6 +151,17 @@ pub(crate) async fn run<H: PushHost>(
         gone.cancel();
     }
     ended
+}
+
+/// Why git was ended from outside, for people.
+pub(crate) fn why_killed(exit: &Exit) -> Option<&'static str> {
+    if exit.oom {
+        Some("git needed more memory for these objects than it may use; push fewer at a time")
+    } else if exit.timed_out {
+        Some("git took longer than it may")
+    } else {
+        None
+    }
 }
 
 /// Makes the repository if need be, and refuses a push into one that is full. The guard, if there
@@ -250,7 +272,7 @@ async fn feed(
 /// git to client.
 async fn give(
     mut stdout: pipe::Receiver,
-    mut output: impl AsyncWrite + Unpin,
+    output: &mut (impl AsyncWrite + Unpin),
     progress: &AtomicU64,
     idle_max: Duration,
 ) -> Result<(), ServiceError> {
@@ -258,7 +280,7 @@ async fn give(
     loop {
         let count = stdout.read(&mut buffer).await.map_err(ServiceError::Pipes)?;
         if count == 0 {
-            return output.shutdown().await.map_err(|_| ServiceError::Gone);
+            return Ok(());
         }
         tokio::time::timeout(idle_max, output.write_all(&buffer[..count]))
             .await

@@ -60,9 +60,10 @@ pub async fn serve_ssh<H: PushHost>(
             }
         };
         // Beyond the limits a connection is closed without a word, as sshd does (MaxStartups).
-        let (Ok(open), Ok(strange)) =
-            (Arc::clone(&connections).try_acquire_owned(), Arc::clone(&strangers).try_acquire_owned())
-        else {
+        let (Ok(open), Ok(strange)) = (
+            Arc::clone(&connections).try_acquire_owned(),
+            Arc::clone(&strangers).try_acquire_owned(),
+        ) else {
             continue;
         };
         let connection = connection::Connection {

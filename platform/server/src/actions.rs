@@ -182,6 +182,7 @@ impl Actions for RoomActions {
             if name != crate::pipeline::STACK {
                 return Err(ActionError::Missing(format!("there is no stack '{name}'; there is {}", crate::pipeline::STACK)));
             }
+            let _one = self.pipeline.stacks.making.lock().await;
             let made = self.pipeline.make_stack(|line| tracing::info!("stack: {line}")).await;
             Ok(parts(Some(&made.map_err(ActionError::Failed)?)))
         })

@@ -23,7 +23,7 @@ use crate::build_log::BuildLog;
 use crate::clock::now_ms;
 use crate::records::StoreRecords;
 use crate::router::Router;
-use crate::stacks::{Layer, Stacks};
+use crate::stacks::{Layer, StackError, Stacks};
 use crate::wasm_host::WasmApps;
 
 /// The stack that everything is built for.
@@ -288,10 +288,14 @@ impl Pipeline {
 
     /// The stack, made now where there is none.
     async fn stack(&self, log: &BuildLog) -> Result<Stack, String> {
+        let _one = self.stacks.making.lock().await;
         let known = self.store.stack(STACK).await.map_err(|error| error.to_string())?;
         if let Some(stack) = known
             && [&stack.run, &stack.build].iter().all(|layer| self.blobs.contains(&layer.diff_id))
         {
+            return Ok(stack);
+        }
+        if let Some(stack) = self.found_stack().await? {
             return Ok(stack);
         }
         log.heading(&format!("Making the stack {STACK}, once (this takes some minutes)"));
@@ -306,6 +310,22 @@ impl Pipeline {
     pub async fn make_stack(&self, progress: impl Fn(&str) + Clone + Send + Sync + 'static) -> Result<Stack, String> {
         let run = self.stacks.make(Part::Debian12Run, progress.clone()).await.map_err(|e| e.to_string())?;
         let build = self.stacks.make(Part::Debian12Build, progress).await.map_err(|e| e.to_string())?;
+        self.keep_stack(run, build).await
+    }
+
+    /// The stack as another platform of this machine made it.
+    async fn found_stack(&self) -> Result<Option<Stack>, String> {
+        let found = async {
+            let Some(run) = self.stacks.find(Part::Debian12Run).await? else { return Ok(None) };
+            Ok::<_, StackError>(self.stacks.find(Part::Debian12Build).await?.map(|build| (run, build)))
+        };
+        match found.await.map_err(|error| error.to_string())? {
+            Some((run, build)) => self.keep_stack(run, build).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn keep_stack(&self, run: Layer, build: Layer) -> Result<Stack, String> {
         let stack = Stack {
             name: STACK.to_owned(),
             run: named(run),

@@ -52,6 +52,9 @@ struct State {
     /// What the router acknowledged last; nothing before that.
     served: Option<BTreeMap<AppId, BTreeSet<InstanceId>>>,
     drained: BTreeSet<InstanceId>,
+    /// After a connection was lost: what the router said still has requests. Whatever is neither
+    /// here nor in the table is drained.
+    still: Option<BTreeSet<InstanceId>>,
 }
 
 impl Shared {
@@ -100,12 +103,8 @@ impl Router {
             let mut state = self.shared.state();
             let draining: BTreeSet<InstanceId> =
                 client.hello().draining.iter().map(|draining| draining.instance).collect();
-            // What left the table while nobody listened has nothing in flight any more.
-            if let Some(served) = state.served.take() {
-                let before: Vec<InstanceId> = served.into_values().flatten().collect();
-                let ended = before.into_iter().filter(|instance| !draining.contains(instance));
-                state.drained.extend(ended);
-            }
+            // Whether what left the table meanwhile has requests is known once the table is there.
+            state.still = Some(draining);
             state.client = Some(client);
         }
         self.shared.connected.notify_waiters();
@@ -165,12 +164,20 @@ impl Router {
     }
 
     fn acknowledged(&self, table: &RouteTable) {
-        let served = table
+        let served: BTreeMap<AppId, BTreeSet<InstanceId>> = table
             .routes
             .iter()
             .map(|route| (route.app, route.targets.iter().map(|target| target.instance).collect()))
             .collect();
-        self.shared.state().served = Some(served);
+        let targets: BTreeSet<InstanceId> = served.values().flatten().copied().collect();
+        let mut state = self.shared.state();
+        if let (Some(still), Some(before)) = (state.still.take(), &state.served) {
+            let left = before.values().flatten().copied();
+            let ended: Vec<_> = left.filter(|id| !still.contains(id) && !targets.contains(id)).collect();
+            state.drained.extend(ended);
+        }
+        state.drained.retain(|instance| !targets.contains(instance));
+        state.served = Some(served);
     }
 
     /// What the router serves of an app.

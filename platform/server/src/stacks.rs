@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use berth_blobs::{BlobError, BlobStore};
 use berth_build::proxy::{Bounds, Policy, Proxy, Reach};
-use berth_container::{Agent, AgentError, Reply, Request, Stack as Part};
+use berth_container::{Agent, AgentError, FailureCode, Reply, Request, Stack as Part};
 use berth_model::Digest;
 use tokio::sync::Mutex;
 
@@ -39,16 +39,45 @@ pub struct Layer {
     pub bytes: u64,
 }
 
-/// Makes stacks, one at a time.
+/// Makes stacks.
 #[derive(Clone)]
 pub struct Stacks {
     pub(crate) agent: Agent,
     pub(crate) blobs: Arc<BlobStore>,
     pub(crate) policy: Arc<Policy>,
+    /// Held by whoever looks for a stack to make it where there is none.
     pub(crate) making: Arc<Mutex<()>>,
 }
 
 impl Stacks {
+    /// One part of a stack as it was made on this machine before; nothing where it was not.
+    ///
+    /// # Errors
+    /// What the agent or the blob store says.
+    pub async fn find(&self, part: Part) -> Result<Option<Layer>, StackError> {
+        let piped = |error: std::io::Error| StackError::Protocol(error.to_string());
+        let (tar, tar_out) = std::io::pipe().map_err(piped)?;
+        let blobs = Arc::clone(&self.blobs);
+        let mut writer = blobs.writer(LAYER_BYTES_MAX)?;
+        let copying = tokio::task::spawn_blocking(move || {
+            let mut tar = tar;
+            std::io::copy(&mut tar, &mut writer).map(|_| writer)
+        });
+        let found = {
+            let descriptors = [OwnedFd::from(tar_out)];
+            self.agent.call(&Request::StackFind { stack: part }, &descriptors).await
+        };
+        let writer = copying.await.map_err(|error| StackError::Protocol(error.to_string()))?.map_err(piped)?;
+        match found {
+            Ok(_) => {
+                let (diff_id, bytes) = writer.finish()?;
+                Ok(Some(Layer { diff_id, bytes }))
+            }
+            Err(AgentError::Failed { code: FailureCode::NotFound, .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Makes one part of a stack; `progress` gets a line for whatever takes a while.
     ///
     /// # Errors
@@ -58,7 +87,6 @@ impl Stacks {
         part: Part,
         progress: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Layer, StackError> {
-        let _one = self.making.lock().await;
         let piped = |error: std::io::Error| StackError::Protocol(error.to_string());
         let (tar, tar_out) = std::io::pipe().map_err(piped)?;
         let (lines, lines_out) = std::io::pipe().map_err(piped)?;

@@ -9,7 +9,8 @@ use crate::{layers, stack, worker};
 
 /// The whole life of the process. The agent's socket is descriptor 0.
 pub(crate) fn run() -> Result<(), Failure> {
-    let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)
+    // Far from where a program's descriptors are placed: until the exec, failures are told on it.
+    let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 200)
         .because(|| "taking the agent's socket")?;
     let outcome = work(&socket);
     match outcome {

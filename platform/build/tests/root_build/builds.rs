@@ -1,6 +1,19 @@
-//! The sample apps, built as a push builds them.
+//! The sample apps, built as a push builds them, and run.
 
-use crate::platform::{Platform, Source};
+use std::time::Instant;
+
+use crate::platform::{Built, Platform, Source};
+
+pub(crate) fn layers(built: &Built) -> Vec<&str> {
+    built.outcome().output.layers.iter().map(|layer| layer.name.as_str()).collect()
+}
+
+pub(crate) fn show(what: &str, built: &Built) {
+    eprintln!("== {what}\n{}", built.log());
+    for step in &built.outcome().times {
+        eprintln!("   {:>8.1} ms  {}", step.took.as_secs_f64() * 1000.0, step.name);
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_static_site_is_served_by_nginx_from_its_own_layer() {
@@ -8,15 +21,90 @@ async fn a_static_site_is_served_by_nginx_from_its_own_layer() {
     let mut app = platform.app();
     let site = Source::sample("static-site");
     let first = platform.build(&mut app, &site).await;
-    eprintln!("{}", first.log());
-    let outcome = first.outcome();
-    let names: Vec<&str> = outcome.output.layers.iter().map(|layer| layer.name.as_str()).collect();
-    assert_eq!(names, ["stack", "static/conf", "static/nginx", "app"]);
-    assert!(outcome.container_started);
+    show("static, first", &first);
+    assert_eq!(layers(&first), ["stack", "static/conf", "static/nginx", "app"]);
 
-    let second = platform.build(&mut app, &site.clone().edit("public/index.html", "moored", "anchored")).await;
-    eprintln!("{}\n{:#?}", second.log(), second.outcome().times);
+    let running = platform.run(first.outcome()).await;
+    let page = running.get("/", "");
+    assert_eq!(page.status, 200);
+    assert!(page.body.contains("It is moored") && page.header("content-type").unwrap().starts_with("text/html"));
+    let tag = page.header("etag").unwrap().to_owned();
+    assert_eq!(running.get("/", &format!("If-None-Match: {tag}\r\n")).status, 304);
+    assert_eq!(running.get("/", &format!("If-None-Match: W/{tag}\r\n")).status, 304);
+    let part = running.get("/style.css", "Range: bytes=0-4\r\n");
+    assert_eq!((part.status, part.body.as_str()), (206, ":root"));
+    assert_eq!(running.get("/about", "").status, 200);
+    assert_eq!(running.get("/../../etc/passwd", "").status, 400);
+    let missing = running.get("/missing", "");
+    assert_eq!(missing.status, 404);
+    assert!(missing.body.contains("Not here"));
+    running.stop().await;
+
+    let changed = site.clone().edit("public/index.html", "moored", "docked").with("berth.toml", "[static]\nspa = true\n");
+    let second = platform.build(&mut app, &changed).await;
+    show("static, changed", &second);
     assert!(!second.outcome().container_started);
-    assert_eq!(second.outcome().output.layers[2], outcome.output.layers[2]);
+    assert_eq!(second.outcome().output.layers[2], first.outcome().output.layers[2]);
+    let running = platform.run(second.outcome()).await;
+    let page = running.get("/any/client/route", &format!("If-None-Match: {tag}\r\n"));
+    assert_eq!(page.status, 200);
+    assert!(page.body.contains("It is docked"));
+    assert_eq!(running.get("/berth.toml", "").status, 404);
+    running.stop().await;
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flask_app_gets_a_server_and_a_change_of_source_starts_no_container() {
+    let platform = Platform::start().await;
+    let mut app = platform.app();
+    let flask = Source::sample("python-flask");
+    let first = platform.build(&mut app, &flask).await;
+    show("python, first", &first);
+    assert_eq!(layers(&first), ["stack", "python/packages", "python/server", "app"]);
+    assert!(first.log().contains("gunicorn 23.0.0 is added"));
+    let running = platform.run(first.outcome()).await;
+    assert!(running.get("/", "").body.contains("Hello from Flask"));
+    let post = running.ask("POST /notes HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\ntext=ahoy");
+    assert_eq!(post.status, 303);
+    running.stop().await;
+
+    let begun = Instant::now();
+    let second = platform.build(&mut app, &flask.clone().edit("app.py", "Hello from Flask", "Hello again")).await;
+    eprintln!("second build: {:?}", begun.elapsed());
+    show("python, changed", &second);
+    assert!(!second.outcome().container_started);
+    assert_eq!(second.outcome().output.layers[..3], first.outcome().output.layers[..3]);
+
+    // Another data folder knows nothing of the first builds: the same image all the same.
+    let fresh = platform.build(&mut platform.app(), &flask).await;
+    show("python, as another app", &fresh);
+    assert_eq!(fresh.outcome().output, first.outcome().output);
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_express_app_runs_on_the_node_it_asks_for_and_a_change_of_source_starts_no_container() {
+    let platform = Platform::start().await;
+    let mut app = platform.app();
+    let express = Source::sample("node-express");
+    let first = platform.build(&mut app, &express).await;
+    show("node, first", &first);
+    assert_eq!(layers(&first), ["stack", "node/modules", "node/node", "node/npm", "app"]);
+    let running = platform.run(first.outcome()).await;
+    assert!(running.get("/api/votes", "").body.contains("\"node\":\"v22."));
+    assert_eq!(running.get("/style.css", "").status, 200);
+    running.stop().await;
+
+    let begun = Instant::now();
+    let second = platform.build(&mut app, &express.clone().edit("server.js", "Hello from Express", "Hello again")).await;
+    eprintln!("second build: {:?}", begun.elapsed());
+    show("node, changed", &second);
+    assert!(!second.outcome().container_started);
+    assert_eq!(second.outcome().output.layers[..4], first.outcome().output.layers[..4]);
+
+    let fresh = platform.build(&mut platform.app(), &express).await;
+    show("node, as another app", &fresh);
+    assert_eq!(fresh.outcome().output, first.outcome().output);
     platform.stop().await;
 }

@@ -1,4 +1,6 @@
 //! Whole builds with the real agent, stacks, buildpacks and registries. They need root.
 
 mod builds;
+mod frameworks;
 mod platform;
+mod running;

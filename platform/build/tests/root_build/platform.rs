@@ -106,6 +106,7 @@ impl Platform {
         }
         let child = serve(&data, &bin);
         let agent = Agent::at(format!("/run/berth/{id}/agent.sock"));
+        stop_all(&agent).await;
         let blobs = BlobStore::open(data.join("blobs")).unwrap();
         let mut stacks = Vec::new();
         for (stack, name) in [(Stack::Debian12Run, "run"), (Stack::Debian12Build, "build")] {
@@ -208,6 +209,15 @@ fn serve(data: &Path, bin: &Path) -> Child {
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n", "the agent did not start; see {}/agent.log", data.display());
     child
+}
+
+/// Whatever a test left that did not come to its end.
+async fn stop_all(agent: &Agent) {
+    let (reply, _) = agent.call(&Request::List, &[]).await.unwrap();
+    let Reply::Instances { instances } = reply else { panic!("{reply:?}") };
+    for left in instances {
+        agent.call(&Request::Stop { instance: left.instance, grace_ms: 0 }, &[]).await.unwrap();
+    }
 }
 
 /// A stack, made at the first run.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use berth_container::ContainerState;
+use berth_model::rollout::Timeouts;
 use berth_model::*;
 
-use crate::host::{Host, get};
+use crate::host::{Host, get, timeouts};
 use crate::records;
 
 const SERVE: &str = "exec httpd -f -p $PORT -h /workspace";
@@ -24,17 +25,28 @@ async fn a_release_is_deployed_replaced_scaled_restarted_and_stopped_without_a_f
     let deployment = host.deploy(app, first).await;
     assert_eq!(deployment.state, DeploymentState::Done, "{:?}", deployment.error);
 
-    // A client without retries asks whatever the router's table names at that moment.
+    // A client without retries asks whatever the router's table names at that moment; the router
+    // knows of requests on their way.
     let stop = Arc::new(AtomicBool::new(false));
     let (records, stopping) = (host.records.clone(), Arc::clone(&stop));
+    let reconciler = host.reconciler.clone();
     let client = tokio::spawn(async move {
         let (mut answered, mut failed) = (0, Vec::new());
         while !stopping.load(Ordering::Relaxed) {
-            let address = target(&records.lock(), app).expect("a target");
+            let (instance, address) = {
+                let mut state = records.lock();
+                let instance = *state.router[&app].first().expect("a target");
+                *state.in_flight.entry(instance).or_default() += 1;
+                (instance, state.instances[&instance].address.clone().expect("an address"))
+            };
             match get(&address).await {
                 Ok(body) if body == "one" || body == "two" => answered += 1,
                 Ok(body) => failed.push(body),
                 Err(error) => failed.push(error.to_string()),
+            }
+            records.lock().in_flight.entry(instance).and_modify(|count| *count -= 1);
+            if records.lock().asked_to_drain.contains(&instance) {
+                reconciler.wake(app);
             }
         }
         (answered, failed)
@@ -98,6 +110,18 @@ async fn the_process_finds_its_environment_and_a_worker_runs_beside_it() {
     assert!(told.find("Starting web.1") < told.find("Starting worker.1"), "{told}");
     assert!(told.contains("-----> Requests go to v1"), "{told}");
     host.until_only(app, 2).await;
+}
+
+/// Ends the processes of the instance that serves, as a crash would.
+async fn kill_web(host: &Host, app: AppId) {
+    let kill = berth_deploy::Command {
+        argv: ["sh", "-c", "kill -9 -1"].map(str::to_owned).to_vec(),
+        env: vec![],
+        tty: None,
+        time_ms_max: 5000,
+    };
+    // The command ends with what it kills.
+    drop(host.reconciler.exec(app, Some("web.1"), kill).await.unwrap().split().1.await);
 }
 
 /// Deploys a good release, then a bad one, and gives the error and the output of the bad one.
@@ -203,14 +227,24 @@ async fn a_failing_release_phase_ends_the_deployment_before_anything_starts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_that_breaks_under_watch_is_rolled_back() {
-    let host = Host::start().await;
+    let host = Host::start_with(Timeouts { monitor_ms: 8000, ..timeouts() }).await;
     let app = host.records.app("hello");
     let good = host.release(app, "good", &[("web", SERVE)]);
-    assert_eq!(host.deploy(app, good).await.state, DeploymentState::Done);
+    let first = host.records.deploy(app, good);
+    host.reconciler.wake(app);
+    host.records
+        .until("watched", |s| s.deployments[&first].state == DeploymentState::Monitoring)
+        .await;
     let kept = host.records.lock().router[&app].clone();
-    let breaks = "httpd -p $PORT -h /workspace; sleep 0.2; exit 1";
-    let bad = host.release(app, "bad", &[("web", breaks)]);
-    let deployment = host.deploy(app, bad).await;
+    let bad = host.release(app, "bad", &[("web", SERVE)]);
+    let second = host.records.deploy(app, bad);
+    host.reconciler.wake(app);
+    host.records
+        .until("watched", |s| s.deployments[&second].state == DeploymentState::Monitoring)
+        .await;
+    assert_eq!(host.records.deployment(first).state, DeploymentState::Done, "it did not wait");
+    kill_web(&host, app).await;
+    let deployment = host.records.until_ended(second).await;
     assert_eq!(deployment.state, DeploymentState::RolledBack);
     assert!(deployment.error.unwrap().contains("while it was watched after the switch"));
     host.until_only(app, 1).await;
@@ -278,13 +312,7 @@ async fn an_instance_that_crashes_leaves_the_table_until_it_answers_again() {
     let release = host.release(app, "one", &[("web", SERVE)]);
     assert_eq!(host.deploy(app, release).await.state, DeploymentState::Done);
     let instance = *host.records.lock().router[&app].first().unwrap();
-    let kill = berth_deploy::Command {
-        argv: ["sh", "-c", "kill -9 -1"].map(str::to_owned).to_vec(),
-        env: vec![],
-        tty: None,
-        time_ms_max: 5000,
-    };
-    drop(host.reconciler.exec(app, None, kill).await.unwrap().split().1.await);
+    kill_web(&host, app).await;
     host.records.until("out of the table", |s| s.router[&app].is_empty()).await;
     host.records.until("back in the table", |s| s.router[&app].contains(&instance)).await;
     let statuses = host.containers().await;

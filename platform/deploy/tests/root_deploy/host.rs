@@ -45,6 +45,7 @@ pub(crate) struct Host {
     pub(crate) agent: Agent,
     blobs: Arc<BlobStore>,
     stack: LayerRef,
+    timeouts: Timeouts,
     pub(crate) records: Memory,
     pub(crate) reconciler: Reconciler<Memory, NoWasm>,
 }
@@ -71,6 +72,10 @@ fn programs() -> PathBuf {
 
 impl Host {
     pub(crate) async fn start() -> Self {
+        Self::start_with(timeouts()).await
+    }
+
+    pub(crate) async fn start_with(timeouts: Timeouts) -> Self {
         let parent = Path::new("/var/lib/berth-test");
         std::fs::create_dir_all(parent).expect("tests that make containers need root");
         let data = tempfile::Builder::new().prefix("deploy-").tempdir_in(parent).unwrap();
@@ -92,16 +97,16 @@ impl Host {
         let blobs = Arc::new(BlobStore::open(data.path().join("blobs")).unwrap());
         let stack = put_stack(&blobs);
         let records = Memory::new();
-        let reconciler = reconciler(&agent, &blobs, &records);
+        let reconciler = reconciler(&agent, &blobs, &records, timeouts);
         reconciler.start();
-        Self { data, id, child, agent, blobs, stack, records, reconciler }
+        Self { data, id, child, agent, blobs, stack, timeouts, records, reconciler }
     }
 
     /// What a new berthd would do over the same rows and the same agent.
     pub(crate) async fn restart(&mut self) {
         self.reconciler.close();
         self.reconciler.closed().await;
-        self.reconciler = reconciler(&self.agent, &self.blobs, &self.records);
+        self.reconciler = reconciler(&self.agent, &self.blobs, &self.records, self.timeouts);
         self.reconciler.start();
     }
 
@@ -238,14 +243,10 @@ fn reconciler(
     agent: &Agent,
     blobs: &Arc<BlobStore>,
     records: &Memory,
+    timeouts: Timeouts,
 ) -> Reconciler<Memory, NoWasm> {
     let embedded = Embedded::new(agent.clone(), Arc::clone(blobs));
-    let settings = Settings {
-        timeouts: timeouts(),
-        period_ms: 1000,
-        run_grace_ms: 500,
-        ..Settings::default()
-    };
+    let settings = Settings { timeouts, period_ms: 1000, run_grace_ms: 500, ..Settings::default() };
     Reconciler::new(records.clone(), embedded, NoWasm, settings)
 }
 

@@ -20,8 +20,9 @@ pub(crate) struct State {
     pub(crate) router_is_away: bool,
     /// Every table of every app, in order.
     pub(crate) tables: Vec<BTreeSet<InstanceId>>,
-    pub(crate) drained: BTreeSet<InstanceId>,
     pub(crate) asked_to_drain: BTreeSet<InstanceId>,
+    /// Requests that are on their way, by target.
+    pub(crate) in_flight: BTreeMap<InstanceId, u32>,
     ids: u64,
 }
 
@@ -274,13 +275,14 @@ impl Records for Memory {
     fn routing(&self, app: AppId) -> Routing {
         let state = self.lock();
         let targets = state.router.get(&app).cloned().filter(|_| !state.router_is_away);
-        Routing { targets, drained: state.drained.clone() }
+        let busy = |id: &InstanceId| state.in_flight.get(id).is_some_and(|count| *count > 0);
+        let drained = state.asked_to_drain.iter().copied().filter(|id| !busy(id)).collect();
+        Routing { targets, drained }
     }
 
     fn drain(&self, instance: InstanceId, _limit_ms: u32) {
         self.write(|state| {
             state.asked_to_drain.insert(instance);
-            state.drained.insert(instance);
         });
     }
 }

@@ -2,10 +2,10 @@
 
 use git2::{ObjectType, Odb, Oid, Repository};
 
+use crate::Limits;
 use crate::commands::Command;
 use crate::repository::{Update, target};
 use crate::source::{COMMIT_BYTES_MAX, object_size};
-use crate::Limits;
 
 /// Tags of tags that are followed to a commit.
 const TAGS_MAX: usize = 8;
@@ -35,7 +35,9 @@ pub(super) fn inspect(
                 refs += 1;
                 if refs > limits.refs_max {
                     let max = limits.refs_max;
-                    return Some(Err(format!("the repository has {max} refs, the limit; delete some")));
+                    return Some(Err(format!(
+                        "the repository has {max} refs, the limit; delete some"
+                    )));
                 }
             }
             Some(update)

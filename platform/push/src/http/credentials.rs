@@ -34,16 +34,27 @@ mod tests {
 
     #[test]
     fn the_password_is_the_token() {
-        assert_eq!(with(&format!("Basic {}", STANDARD.encode("any:secret:x"))).as_deref(), Some("secret:x"));
-        assert_eq!(with(&format!("basic {}", STANDARD.encode(":secret"))).as_deref(), Some("secret"));
+        assert_eq!(
+            with(&format!("Basic {}", STANDARD.encode("any:secret:x"))).as_deref(),
+            Some("secret:x")
+        );
+        assert_eq!(
+            with(&format!("basic {}", STANDARD.encode(":secret"))).as_deref(),
+            Some("secret")
+        );
     }
 
     #[test]
     fn anything_else_is_nobody() {
         assert_eq!(token(&HeaderMap::new()), None);
-        for value in ["Basic", "Basic ###", "Bearer abc", &format!("Basic {}", STANDARD.encode("user:")),
-            &format!("Basic {}", STANDARD.encode("user")), &format!("Basic {}", "A".repeat(5000))]
-        {
+        for value in [
+            "Basic",
+            "Basic ###",
+            "Bearer abc",
+            &format!("Basic {}", STANDARD.encode("user:")),
+            &format!("Basic {}", STANDARD.encode("user")),
+            &format!("Basic {}", "A".repeat(5000)),
+        ] {
             assert_eq!(with(value), None, "{value}");
         }
     }

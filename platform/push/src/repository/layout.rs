@@ -31,8 +31,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("receive.fsck.missingSpaceBeforeDate", "ignore"),
     ("receive.fsck.missingSpaceBeforeEmail", "ignore"),
     ("receive.fsck.missingNameBeforeEmail", "ignore"),
-    // git cleans up after some pushes by itself, in the foreground and in little memory. It must
-    // leave the refs alone, which it may not write.
+    // Where whoever runs git lets it clean up after a push: in the foreground, in little memory,
+    // and without touching the refs, which it may not write.
     ("receive.autogc", "true"),
     ("gc.autoDetach", "false"),
     ("gc.packRefs", "false"),

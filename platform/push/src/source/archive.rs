@@ -70,9 +70,7 @@ fn unreadable(entry: &Entry) -> impl FnOnce(io::Error) -> SourceError {
 fn stored(error: TarError, cancel: &CancellationToken) -> SourceError {
     match error {
         _ if cancel.is_cancelled() => SourceError::Cancelled,
-        TarError::Content { path, source } => {
-            SourceError::Object { path, why: source.to_string() }
-        }
+        TarError::Content { path, source } => SourceError::Object { path, why: source.to_string() },
         TarError::Length { path, .. } => {
             SourceError::Object { path, why: "its size is not the announced one".to_owned() }
         }

@@ -2,9 +2,9 @@
 
 use std::io::{self, Cursor, Read};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use git2::{Odb, Oid};
+use git2::{Odb, OdbObject, Oid};
 
 use super::packed;
 
@@ -32,8 +32,24 @@ pub(super) fn open<'a>(
     if let Ok((stream, ..)) = odb.reader(blob) {
         return Ok(Box::new(stream));
     }
-    let _one_at_a_time = LARGE_DELTA.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(Box::new(Cursor::new(whole(odb, blob)?)))
+    let turn = LARGE_DELTA.lock().unwrap_or_else(PoisonError::into_inner);
+    let object = odb.read(blob).map_err(|e| io::Error::other(e.message().to_owned()))?;
+    Ok(Box::new(Held { object, at: 0, _turn: turn }))
+}
+
+/// A large blob in memory, until it is read.
+struct Held<'a> {
+    object: OdbObject<'a>,
+    at: usize,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Read for Held<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.object.data().get(self.at..).unwrap_or_default().read(buffer)?;
+        self.at += count;
+        Ok(count)
+    }
 }
 
 /// The whole blob.
@@ -60,7 +76,9 @@ mod tests {
     fn noise(count: usize) -> Vec<u8> {
         let mut state = 1_u64;
         let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 56) as u8
         };
         (0..count).map(|_| next()).collect()
@@ -96,7 +114,7 @@ mod tests {
         check(0);
         let ids = blobs.iter().map(|(id, _)| format!("{id} file")).collect::<Vec<_>>().join("\n");
         std::fs::write(path.join("ids"), ids).unwrap();
-        let pack = "git pack-objects -q objects/pack/pack < ids && git prune-packed";
+        let pack = "git pack-objects -q objects/pack/pack < ids >names && git prune-packed";
         let packed = Command::new("sh").current_dir(path).args(["-c", pack]).status().unwrap();
         assert!(packed.success());
         check(1);
@@ -112,7 +130,7 @@ mod tests {
         std::fs::write(&file, &content).unwrap();
         let id = git(path, &["hash-object", "-w", file.to_str().unwrap()]);
         std::fs::write(path.join("ids"), format!("{id} file")).unwrap();
-        let pack = "git pack-objects -q objects/pack/pack < ids && git prune-packed";
+        let pack = "git pack-objects -q objects/pack/pack < ids >names && git prune-packed";
         let packed = Command::new("sh").current_dir(path).args(["-c", pack]).status().unwrap();
         assert!(packed.success());
         let pack = std::fs::read_dir(path.join("objects/pack"))

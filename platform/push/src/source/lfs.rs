@@ -26,7 +26,11 @@ mod tests {
             oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\n\
             size 12345\n";
         assert!(is_pointer(pointer));
-        assert!(!is_pointer(b"version https://git-lfs.github.com/spec/v1 is what they begin with\n"));
-        assert!(!is_pointer(b"# version https://git-lfs.github.com/spec/v1\noid sha256:\nsize 1\n"));
+        assert!(!is_pointer(
+            b"version https://git-lfs.github.com/spec/v1 is what they begin with\n"
+        ));
+        assert!(!is_pointer(
+            b"# version https://git-lfs.github.com/spec/v1\noid sha256:\nsize 1\n"
+        ));
     }
 }

@@ -163,7 +163,8 @@ mod tests {
         let links: Vec<(String, String)> = (0..3000)
             .map(|n| (format!("l{n:04}"), format!("l{:04}/", (n + 1) % 3000).repeat(400)))
             .collect();
-        let links: Vec<(&str, &str)> = links.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        let links: Vec<(&str, &str)> =
+            links.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
         // Each ends after 40 hops: no error, and no minutes.
         assert!(tree(&links).is_ok());
     }

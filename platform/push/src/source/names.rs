@@ -40,9 +40,7 @@ pub(super) fn check(name: &[u8]) -> Result<(), &'static str> {
 
 fn is_dot_git(part: &str) -> bool {
     // HFS+ ignores these characters.
-    let visible = |c: &char| {
-        !matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')
-    };
+    let visible = |c: &char| !matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
     let folded: String = part.chars().filter(visible).flat_map(char::to_lowercase).collect();
     // NTFS ignores final dots and spaces and what follows a colon; git~1 is the short name.
     [".git", "git~1"].iter().any(|name| {
@@ -77,8 +75,20 @@ mod tests {
     #[test]
     fn ordinary_names_pass() {
         for name in [
-            "a", ".gitignore", ".gitmodules", ".github", "...", "a b", "ä", "日本", "git~2", ".git2",
-            "dev-disk-by\\x2dlabel.swap", "-rf", "~", "con",
+            "a",
+            ".gitignore",
+            ".gitmodules",
+            ".github",
+            "...",
+            "a b",
+            "ä",
+            "日本",
+            "git~2",
+            ".git2",
+            "dev-disk-by\\x2dlabel.swap",
+            "-rf",
+            "~",
+            "con",
         ] {
             assert_eq!(check(name.as_bytes()), Ok(()), "{name}");
         }
@@ -87,9 +97,31 @@ mod tests {
     #[test]
     fn names_that_reach_out_or_into_git_are_refused() {
         for name in [
-            "", ".", "..", ".git", ".GIT", ".Git", ".git ", ".git.", ".git. .", "git~1", "GIT~1",
-            ".git::$INDEX_ALLOCATION", ".git:x", ".g\u{200c}it", "\u{feff}.git", "a/b", "/",
-            "a\\..\\b", "a\\.git", "..\\x", "a\nb", "a\u{1b}[2J", "a\u{7f}", "a\u{9b}", ".wh.x",
+            "",
+            ".",
+            "..",
+            ".git",
+            ".GIT",
+            ".Git",
+            ".git ",
+            ".git.",
+            ".git. .",
+            "git~1",
+            "GIT~1",
+            ".git::$INDEX_ALLOCATION",
+            ".git:x",
+            ".g\u{200c}it",
+            "\u{feff}.git",
+            "a/b",
+            "/",
+            "a\\..\\b",
+            "a\\.git",
+            "..\\x",
+            "a\nb",
+            "a\u{1b}[2J",
+            "a\u{7f}",
+            "a\u{9b}",
+            ".wh.x",
             &"x".repeat(256),
         ] {
             assert!(check(name.as_bytes()).is_err(), "{name:?}");

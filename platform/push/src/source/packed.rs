@@ -20,14 +20,19 @@ const NAMES: u64 = FANOUT + 256 * 4;
 const BLOB: u8 = 3;
 
 /// The content of a blob of `bytes` bytes, if some pack of the repository holds it whole.
-pub(super) fn open(repository: &Path, blob: Oid, bytes: u64) -> io::Result<Option<impl Read + use<>>> {
+pub(super) fn open(
+    repository: &Path,
+    blob: Oid,
+    bytes: u64,
+) -> io::Result<Option<impl Read + use<>>> {
     for entry in fs::read_dir(repository.join("objects/pack"))? {
         let index = entry?.path();
         if index.extension().is_none_or(|extension| extension != "idx") {
             continue;
         }
         let Some(offset) = find(&File::open(&index)?, blob.as_bytes())? else { continue };
-        let mut pack = BufReader::with_capacity(64 << 10, File::open(index.with_extension("pack"))?);
+        let mut pack =
+            BufReader::with_capacity(64 << 10, File::open(index.with_extension("pack"))?);
         pack.seek(SeekFrom::Start(offset))?;
         if header(&mut pack)? == (BLOB, bytes) {
             return Ok(Some(ZlibDecoder::new(pack)));
@@ -93,7 +98,10 @@ fn header(pack: &mut impl Read) -> io::Result<(u8, u64)> {
     while byte[0] & 0x80 != 0 {
         pack.read_exact(&mut byte)?;
         if shift > 57 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a size in the pack is damaged"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a size in the pack is damaged",
+            ));
         }
         size |= u64::from(byte[0] & 0x7f) << shift;
         shift += 7;

@@ -54,12 +54,26 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         for command in [
-            "", "ls", "git-receive-pack", "git-receive-pack hello", "git-receive-pack ''",
-            "git-receive-pack '/'", "git-receive-pack '.git'", "git-receive-pack 'a'; id",
-            "git-receive-pack 'a' 'b'", "git-receive-pack 'a'\\''b'", "git-receive-pack '../a'",
-            "git-receive-pack 'a/b'", "git-receive-pack --help 'a'", "git-upload-archive 'a'",
-            " git-receive-pack 'a'", "git-receive-pack 'a' ", "git-receive-pack 'a\nb'",
-            "git-shell -c 'id'", "scp -t /", "git-receive-pack '//a'",
+            "",
+            "ls",
+            "git-receive-pack",
+            "git-receive-pack hello",
+            "git-receive-pack ''",
+            "git-receive-pack '/'",
+            "git-receive-pack '.git'",
+            "git-receive-pack 'a'; id",
+            "git-receive-pack 'a' 'b'",
+            "git-receive-pack 'a'\\''b'",
+            "git-receive-pack '../a'",
+            "git-receive-pack 'a/b'",
+            "git-receive-pack --help 'a'",
+            "git-upload-archive 'a'",
+            " git-receive-pack 'a'",
+            "git-receive-pack 'a' ",
+            "git-receive-pack 'a\nb'",
+            "git-shell -c 'id'",
+            "scp -t /",
+            "git-receive-pack '//a'",
             &format!("git-receive-pack '{}'", "a".repeat(300)),
         ] {
             assert_eq!(parse(command.as_bytes()), None, "{command:?}");

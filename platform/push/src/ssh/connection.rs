@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use russh::server;
 use rustix::net::Shutdown;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::session::Session;
@@ -30,7 +31,10 @@ impl<H: PushHost> Connection<H> {
         let Ok(socket) = stream.as_fd().try_clone_to_owned() else { return };
         let deadline = tokio::time::Instant::now() + self.push.inner.limits.login_max;
         let known = CancellationToken::new();
-        let session = Session::new(self.push, peer, known.clone());
+        let idle_max = self.push.inner.limits.idle_max;
+        let commands = watch::Sender::new(0);
+        let mut busy = commands.subscribe();
+        let session = Session::new(self.push, peer, known.clone(), commands);
         let running = server::run_stream(self.config, stream, session);
         let running = match tokio::time::timeout_at(deadline, running).await {
             Ok(Ok(running)) => running,
@@ -56,10 +60,29 @@ impl<H: PushHost> Connection<H> {
                     cut(&socket);
                     running.await
                 }
+                () = idle(&mut busy, idle_max) => {
+                    tracing::debug!(%peer, "an SSH client asked for nothing");
+                    cut(&socket);
+                    running.await
+                }
             },
         };
         if let Err(error) = ended {
             tracing::debug!(%peer, %error, "an SSH connection ended");
+        }
+    }
+}
+
+/// Until no command has run for that long.
+async fn idle(busy: &mut watch::Receiver<usize>, idle_max: Duration) {
+    loop {
+        let _ = busy.wait_for(|count| *count == 0).await;
+        let asked = async { busy.wait_for(|count| *count > 0).await.is_ok() };
+        match tokio::time::timeout(idle_max, asked).await {
+            Ok(true) => {}
+            // The session has ended; whoever waits for it hears of it.
+            Ok(false) => std::future::pending().await,
+            Err(_) => return,
         }
     }
 }

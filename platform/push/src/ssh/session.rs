@@ -8,9 +8,11 @@ use berth_model::Caller;
 use bytes::Bytes;
 use russh::keys::HashAlg;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, VerifiedPublicKey};
-use russh::{Channel, ChannelId, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf};
+use russh::{
+    Channel, ChannelId, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf,
+};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::command;
@@ -29,6 +31,8 @@ pub(super) struct Session<H> {
     peer: SocketAddr,
     /// Set when the client has logged in.
     known: CancellationToken,
+    /// Commands that run now.
+    running: watch::Sender<usize>,
     caller: Option<Caller>,
     /// Channels without a command yet, with the protocol version asked for.
     waiting: HashMap<ChannelId, (Channel<Msg>, u8)>,
@@ -39,12 +43,28 @@ pub(super) struct Session<H> {
 }
 
 impl<H: PushHost> Session<H> {
-    pub(super) fn new(push: Push<H>, peer: SocketAddr, known: CancellationToken) -> Self {
+    pub(super) fn new(
+        push: Push<H>,
+        peer: SocketAddr,
+        known: CancellationToken,
+        running: watch::Sender<usize>,
+    ) -> Self {
         let gone = CancellationToken::new();
         let _guard = gone.clone().drop_guard();
-        Self { push, peer, known, caller: None, waiting: HashMap::new(), open: 0, gone, _guard }
+        let (caller, waiting) = (None, HashMap::new());
+        Self { push, peer, known, running, caller, waiting, open: 0, gone, _guard }
     }
 
+    /// What a command on a channel needs.
+    fn start(&self, caller: &Caller, version: u8) -> Running<H> {
+        Running {
+            push: self.push.clone(),
+            caller: caller.clone(),
+            version,
+            gone: self.gone.child_token(),
+            _counted: Counted::new(self.running.clone()),
+        }
+    }
 }
 
 impl<H: PushHost> Handler for Session<H> {
@@ -120,16 +140,12 @@ impl<H: PushHost> Handler for Session<H> {
         data: &[u8],
         session: &mut russh::server::Session,
     ) -> Result<(), Self::Error> {
-        let (Some((channel, version)), Some(caller)) = (self.waiting.remove(&id), &self.caller) else {
+        let (Some((channel, version)), Some(caller)) = (self.waiting.remove(&id), &self.caller)
+        else {
             return session.channel_failure(id);
         };
         session.channel_success(id)?;
-        let running = Running {
-            push: self.push.clone(),
-            caller: caller.clone(),
-            version,
-            gone: self.gone.child_token(),
-        };
+        let running = self.start(caller, version);
         match command::parse(data) {
             Some((service, name)) => {
                 let name = name.to_owned();
@@ -147,14 +163,13 @@ impl<H: PushHost> Handler for Session<H> {
         id: ChannelId,
         session: &mut russh::server::Session,
     ) -> Result<(), Self::Error> {
-        let (Some((channel, version)), Some(caller)) = (self.waiting.remove(&id), &self.caller) else {
+        let (Some((channel, version)), Some(caller)) = (self.waiting.remove(&id), &self.caller)
+        else {
             return session.channel_failure(id);
         };
         session.channel_success(id)?;
-        let (push, gone) = (self.push.clone(), self.gone.child_token());
         let greeting = format!("Hello {}. {NO_SHELL}", caller.name);
-        let running = Running { push, caller: caller.clone(), version, gone };
-        tokio::spawn(running.explain(channel, greeting));
+        tokio::spawn(self.start(caller, version).explain(channel, greeting));
         Ok(())
     }
 
@@ -203,6 +218,23 @@ struct Running<H> {
     caller: Caller,
     version: u8,
     gone: CancellationToken,
+    _counted: Counted,
+}
+
+/// One of the commands that run.
+struct Counted(watch::Sender<usize>);
+
+impl Counted {
+    fn new(running: watch::Sender<usize>) -> Self {
+        running.send_modify(|count| *count += 1);
+        Self(running)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 impl<H: PushHost> Running<H> {
@@ -234,7 +266,10 @@ impl<H: PushHost> Running<H> {
         let ended =
             service::run(&self.push, call, input, output, Some(&errors), self.gone.clone()).await;
         match ended {
-            Ok(code) => finish(&writer, None, u32::try_from(code).unwrap_or(1)).await,
+            Ok(exit) => {
+                let code = u32::try_from(exit.code).unwrap_or(1);
+                finish(&writer, service::why_killed(&exit), code).await;
+            }
             Err(ServiceError::Gone) => finish(&writer, None, 1).await,
             Err(error) => finish(&writer, Some(&error.to_string()), 1).await,
         }

@@ -32,7 +32,7 @@ impl Client {
         let key = home.path().join("key");
         make_key(&key);
         let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
-        world.host.know_key(&public, caller("anna", Role::Developer));
+        world.host.know_key(&public, caller("developer", Role::Developer));
         let work = home.path().join("work");
         let client = Self { ssh: ssh_command(home.path(), &key), home, work };
         std::fs::create_dir(&client.work).unwrap();
@@ -65,10 +65,10 @@ impl Client {
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_SSH_COMMAND", &self.ssh)
-            .env("GIT_AUTHOR_NAME", "Anna")
-            .env("GIT_AUTHOR_EMAIL", "anna@example.org")
-            .env("GIT_COMMITTER_NAME", "Anna")
-            .env("GIT_COMMITTER_EMAIL", "anna@example.org")
+            .env("GIT_AUTHOR_NAME", "Test")
+            .env("GIT_AUTHOR_EMAIL", "test@example.org")
+            .env("GIT_COMMITTER_NAME", "Test")
+            .env("GIT_COMMITTER_EMAIL", "test@example.org")
             .env("GIT_COMMITTER_DATE", "1700000000 +0100")
             .stdin(Stdio::null())
             .kill_on_drop(true);
@@ -98,10 +98,8 @@ impl Client {
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
-        let (written, ended) = tokio::join!(
-            async move { stdin.write_all(input).await },
-            child.wait_with_output()
-        );
+        let (written, ended) =
+            tokio::join!(async move { stdin.write_all(input).await }, child.wait_with_output());
         written.unwrap();
         let said = said(ended.unwrap());
         assert!(said.ok, "git {arguments:?}: {said:?}");
@@ -166,7 +164,7 @@ pub(crate) fn signal_group(child: &Child, signal: rustix::process::Signal) {
 
 pub(crate) fn make_key(path: &Path) {
     let mut command = std::process::Command::new("ssh-keygen");
-    command.args(["-q", "-t", "ed25519", "-N", "", "-C", "anna@laptop", "-f"]).arg(path);
+    command.args(["-q", "-t", "ed25519", "-N", "", "-C", "a comment", "-f"]).arg(path);
     assert!(command.status().unwrap().success());
 }
 

@@ -17,7 +17,7 @@ async fn a_second_push_of_an_app_is_refused_at_once_and_names_the_holder() {
 
         let said = second.push(&world, over, "main").await;
         assert!(!said.ok, "{said:?}");
-        assert!(said.err.contains("hello is locked: anna is deploying it"), "{said:?}");
+        assert!(said.err.contains("hello is locked: developer is deploying it"), "{said:?}");
 
         world.host.go_on();
         let said = crate::client::said(child.wait_with_output().await.unwrap());

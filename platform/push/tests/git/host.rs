@@ -53,7 +53,13 @@ pub(crate) const TOKEN: &str = "berth_test_token";
 
 pub(crate) fn caller(name: &str, role: Role) -> Caller {
     let team = TeamId::new(1, [1; 10]);
-    Caller { principal: PrincipalId::new(1, [2; 10]), name: name.into(), team, role, source_ip: None }
+    Caller {
+        principal: PrincipalId::new(1, [2; 10]),
+        name: name.into(),
+        team,
+        role,
+        source_ip: None,
+    }
 }
 
 impl Host {
@@ -119,8 +125,8 @@ impl PushHost for Host {
     async fn caller_of_token(&self, token: &str, from: Option<IpAddr>) -> Option<Caller> {
         assert!(from.is_some_and(|ip| ip.is_loopback()));
         match token {
-            TOKEN => Some(caller("anna", Role::Developer)),
-            "viewer" => Some(caller("vera", Role::Viewer)),
+            TOKEN => Some(caller("developer", Role::Developer)),
+            "viewer" => Some(caller("viewer", Role::Viewer)),
             _ => None,
         }
     }
@@ -131,7 +137,12 @@ impl PushHost for Host {
         self.state.lock().unwrap().keys.get(&key.openssh).cloned()
     }
 
-    async fn open(&self, caller: &Caller, service: Service, name: &str) -> Result<Repository, Refusal> {
+    async fn open(
+        &self,
+        caller: &Caller,
+        service: Service,
+        name: &str,
+    ) -> Result<Repository, Refusal> {
         let refuse = |message: String, hidden| Err(Refusal { message, hidden });
         let name: AppName = match name.parse::<AppName>() {
             Ok(name) => name,

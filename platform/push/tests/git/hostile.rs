@@ -69,12 +69,8 @@ async fn a_commit_that_did_not_arrive_is_refused() {
     let client = world.client();
     client.commit("a", "1");
     client.pushes(&world, Over::Http, "main").await;
-    let pack = client.with_input(&["pack-objects", "--stdout", "-q"], b"").await;
-    drop(pack);
-    let empty = {
-        let output = client.command("git").args(["pack-objects", "--stdout", "-q"]).output().await;
-        output.unwrap().stdout
-    };
+    let packing = client.command("git").args(["pack-objects", "--stdout", "-q"]).output().await;
+    let empty = packing.unwrap().stdout;
     let mut body = commands(&["refs/heads/other"], "1111111111111111111111111111111111111111");
     body.extend(empty);
     let answer = post(&world, &body, "").await;
@@ -93,7 +89,11 @@ async fn too_many_refs_and_other_refs_are_refused() {
         let said = client.git(&["push", &url, &format!("HEAD:{name}/x")]).await;
         let expected = name == "refs/heads";
         assert_eq!(said.ok, expected, "{name}: {said:?}");
-        assert_eq!(said.err.contains("only branches and tags can be pushed"), !expected, "{said:?}");
+        assert_eq!(
+            said.err.contains("only branches and tags can be pushed"),
+            !expected,
+            "{said:?}"
+        );
     }
     let tags = |from: usize, count: usize| -> Vec<String> {
         (from..from + count).map(|n| format!("HEAD:refs/tags/t{n}")).collect()
@@ -104,7 +104,10 @@ async fn too_many_refs_and_other_refs_are_refused() {
         client.git(&arguments).await
     };
     let said = push(tags(0, 33)).await;
-    assert!(!said.ok && said.err.contains("at most 32 refs can be updated in one push"), "{said:?}");
+    assert!(
+        !said.ok && said.err.contains("at most 32 refs can be updated in one push"),
+        "{said:?}"
+    );
     assert!(push(tags(0, 32)).await.ok);
     let said = push(tags(32, 10)).await;
     assert!(!said.ok && said.err.contains("the repository has 40 refs, the limit"), "{said:?}");
@@ -119,7 +122,9 @@ async fn a_request_over_the_limit_and_a_gzip_bomb_are_refused() {
     let client = world.client();
     // Random enough that packing does not make it small.
     let bytes: Vec<u8> = (0..3_000_000_u64)
-        .map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(n | 1) >> 56) as u8)
+        .map(|n| {
+            (n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(n | 1) >> 56) as u8
+        })
         .collect();
     std::fs::write(client.work.join("big"), bytes).unwrap();
     client.commit_all("big");
@@ -181,4 +186,28 @@ async fn refs_are_readable_for_the_tool_and_not_writable() {
         let found = std::fs::metadata(repository.join(path)).unwrap().permissions().mode();
         assert_eq!(found & 0o7777, mode, "{path}: {found:o}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_pushes_leave_few_packs_where_git_may_clean_up() {
+    let world = World::new().await;
+    let client = world.client();
+    client.commit("a", "0");
+    client.pushes(&world, Over::Ssh, "main").await;
+    let app = world.host.app("hello").unwrap();
+    let repository = world.folder.path().join(format!("git/{app}.git"));
+    let config = repository.join("config");
+    client.now(&["config", "--file", config.to_str().unwrap(), "gc.autoPackLimit", "2"]);
+    for n in 1..5 {
+        client.commit("a", &n.to_string());
+        client.pushes(&world, Over::Ssh, "main").await;
+    }
+    let packs = std::fs::read_dir(repository.join("objects/pack")).unwrap().filter(|entry| {
+        entry.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "pack")
+    });
+    let count = packs.count();
+    assert!(count <= 3, "{count} packs");
+    let said = client.git(&["clone", "--quiet", &world.url(Over::Http, "hello"), "copy"]).await;
+    assert!(said.ok, "{said:?}");
+    assert_eq!(client.now(&["-C", "copy", "rev-list", "--count", "HEAD"]), "5");
 }

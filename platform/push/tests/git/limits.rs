@@ -25,3 +25,15 @@ async fn a_client_that_stops_in_the_middle_of_a_pack_is_cut_off() {
         assert_eq!(&answer, b"HTTP/1.1 408");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ssh_connection_without_a_command_is_closed() {
+    let world =
+        World::with(Limits { idle_max: Duration::from_millis(300), ..Limits::default() }).await;
+    let client = world.client();
+    let mut words = client.ssh().split_whitespace();
+    let mut ssh = client.command(words.next().unwrap());
+    ssh.args(words).args(["-N", "-p", &world.ssh.port().to_string(), "git@127.0.0.1"]);
+    let said = client.said(&mut ssh).await;
+    assert!(!said.ok, "{said:?}");
+}

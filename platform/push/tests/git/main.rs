@@ -2,6 +2,8 @@
 //! receive-pack with the real hook relay, real repositories and a real blob store. Only the server
 //! around the room is a stand-in, because the real one is not part of it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on must panic")]
+
 mod client;
 mod host;
 mod tool;
@@ -11,7 +13,7 @@ mod access;
 mod concurrent;
 mod deploy_branch;
 mod hostile;
-mod limits;
 mod leaving;
+mod limits;
 mod shallow;
 mod trees;

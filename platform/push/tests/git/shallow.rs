@@ -3,7 +3,10 @@
 use crate::world::{BOTH, Over, World};
 
 /// A shallow clone of a repository with three commits that the platform has not seen.
-async fn shallow_clone(world: &World, depth: &str) -> (crate::client::Client, crate::client::Client) {
+async fn shallow_clone(
+    world: &World,
+    depth: &str,
+) -> (crate::client::Client, crate::client::Client) {
     let origin = world.client();
     for n in ["1", "2", "3"] {
         origin.commit("a", n);

@@ -89,8 +89,11 @@ impl GitTool for DirectGit {
     ) -> BoxFuture<'static, Result<Exit, ToolError>> {
         let mut command = self.command(tool, descriptors);
         async move {
-            let mut child = tokio::process::Command::from(std::mem::replace(&mut command, Command::new("true")))
-                .spawn()?;
+            let mut child = tokio::process::Command::from(std::mem::replace(
+                &mut command,
+                Command::new("true"),
+            ))
+            .spawn()?;
             // Our copies of the tool's descriptors.
             drop(command);
             let _group = Group(child.id().unwrap());

@@ -3,7 +3,7 @@
 use berth_push::Limits;
 
 use crate::client::{Client, Said};
-use crate::world::{Over, World};
+use crate::world::{BOTH, Over, World};
 
 /// Pushes a tree that is made of raw `git mktree` lines, ended by NUL.
 async fn push_tree(world: &World, client: &Client, lines: &[u8]) -> Said {
@@ -137,7 +137,12 @@ async fn a_submodule_of_another_repository_is_named_and_one_that_was_pushed_here
     refused(&world, &said, &["vendor/lib", &library[..12], "git rm --cached"]);
 
     let both = client
-        .git(&["push", &world.url(Over::Ssh, "hello"), &format!("{library}:refs/heads/lib"), "app:main"])
+        .git(&[
+            "push",
+            &world.url(Over::Ssh, "hello"),
+            &format!("{library}:refs/heads/lib"),
+            "app:main",
+        ])
         .await;
     assert!(both.ok, "{both:?}");
     let archive = world.archive(&world.host.pushed()[0]);
@@ -166,7 +171,8 @@ async fn each_bound_of_a_tree_is_kept_and_named() {
         ..Limits::default()
     };
     let many: Vec<(String, usize)> = (0..51).map(|n| (format!("f{n}"), 1)).collect();
-    let long: Vec<(String, usize)> = (0..20).map(|n| (format!("{}{n}", "l".repeat(150)), 1)).collect();
+    let long: Vec<(String, usize)> =
+        (0..20).map(|n| (format!("{}{n}", "l".repeat(150)), 1)).collect();
     let cases: [(Vec<(String, usize)>, &str); 5] = [
         (many, "too many files"),
         (vec![("big".into(), 5001)], "the file 'big' has 5001 bytes"),
@@ -239,4 +245,25 @@ async fn a_file_of_200_mb_passes() {
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let peak_kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(peak_kib < 190_000, "{peak_kib} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pack_larger_than_every_window_passes_both_ways() {
+    for over in BOTH {
+        let world = World::new().await;
+        let client = world.client();
+        let mut state = 1_u64;
+        let noise: Vec<u8> = (0..10 << 20)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
+                (state >> 56) as u8
+            })
+            .collect();
+        std::fs::write(client.work.join("noise"), &noise).unwrap();
+        client.commit_all("noise");
+        client.pushes(&world, over, "main").await;
+        let said = client.git(&["clone", "--quiet", &world.url(over, "hello"), "copy"]).await;
+        assert!(said.ok, "{said:?}");
+        assert!(std::fs::read(client.work.join("copy/noise")).unwrap() == noise);
+    }
 }

@@ -73,14 +73,17 @@ pub(super) async fn change_app(
 ) -> Result<Json<AppView>, ApiError> {
     let verb = if body.name.is_some() { Verb::DestroyApp } else { Verb::Change };
     let mut app = call.app(&app, verb).await?;
-    // The name is checked before anything is changed.
-    let name = body.name.as_deref().map(|name| field("/name", name)).transpose()?;
-    if let Some(branch) = body.deploy_branch {
-        let change = Change::SetDeployBranch(branch);
-        app = call.change(&app, &change, expected.take()).await?.app;
+    let mut changes = Vec::new();
+    changes.extend(body.deploy_branch.map(Change::SetDeployBranch));
+    if let Some(name) = &body.name {
+        changes.push(Change::Rename(field("/name", name)?));
     }
-    if let Some(name) = name {
-        app = call.change(&app, &Change::Rename(name), expected.take()).await?.app;
+    // Neither is made when one of them cannot be.
+    for change in &changes {
+        call.store().plan(Some(app.id), change).await?;
+    }
+    for change in &changes {
+        app = call.change(&app, change, expected.take()).await?.app;
     }
     Ok(Json(view(&call, &app).await?))
 }

@@ -105,7 +105,12 @@ pub(super) struct LogQuery {
 /// which end with an event `end` that has the build. `Accept: text/plain` gives it as text.
 #[utoipa::path(get, path = "/v1/apps/{app}/builds/{build}/log", tag = "builds",
     params(("app" = String, Path), ("build" = String, Path), LogQuery),
-    responses((status = 200, body = Page<BuildLogLine>), Problems))]
+    responses(
+        (status = 200, content(
+            (Page<BuildLogLine> = "application/json"), (String = "text/event-stream"), (String = "text/plain"),
+        )),
+        Problems,
+    ))]
 pub(super) async fn build_log(
     call: Call,
     Path((app, build)): Path<(String, String)>,

@@ -56,7 +56,10 @@ pub(super) struct WaitQuery {
 /// with it.
 #[utoipa::path(get, path = "/v1/apps/{app}/deployments/{deployment}", tag = "releases",
     params(("app" = String, Path), ("deployment" = String, Path), WaitQuery),
-    responses((status = 200, body = DeploymentView), Problems))]
+    responses(
+        (status = 200, content((DeploymentView = "application/json"), (String = "text/event-stream"))),
+        Problems,
+    ))]
 pub(super) async fn show_deployment(
     call: Call,
     Path((app, deployment)): Path<(String, String)>,

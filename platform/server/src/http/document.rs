@@ -60,6 +60,7 @@ impl IntoResponses for Problems {
             ("404", "There is no such thing, or the caller may not know of it."),
             ("409", "As things are, it cannot be done."),
             ("422", "A part of the request is wrong; `errors` says which."),
+            ("default", "Any other refusal or failure."),
         ]
         .into_iter()
         .map(|(status, text)| {

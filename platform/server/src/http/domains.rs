@@ -50,7 +50,6 @@ pub(super) async fn add_domain(
     let app = call.app(&app, Verb::Change).await?;
     let domain: Domain = field("/domain", &body.domain)?;
     call.change(&app, &Change::AddDomain(domain), None).await?;
-    call.actions().settle(app.id).await?;
     Ok((StatusCode::CREATED, Json(DomainView { domain: body.domain, default: false })))
 }
 

@@ -42,7 +42,10 @@ pub(super) struct EventsQuery {
 /// What happened to what the caller may see, oldest first: a page, or server-sent events whose ids
 /// are positions.
 #[utoipa::path(get, path = "/v1/events", tag = "events", params(EventsQuery),
-    responses((status = 200, body = Page<EventView>), Problems))]
+    responses(
+        (status = 200, content((Page<EventView> = "application/json"), (String = "text/event-stream"))),
+        Problems,
+    ))]
 pub(super) async fn list_events(
     call: Call,
     Query(query): Query<EventsQuery>,

@@ -40,7 +40,10 @@ pub(super) struct LogQuery {
 /// `<instance>:<seq>`. After a lost connection `Last-Event-ID` leaves out what that instance wrote
 /// before.
 #[utoipa::path(get, path = "/v1/apps/{app}/log", tag = "logs", params(("app" = String, Path), LogQuery),
-    responses((status = 200, body = Page<LogLine>), Problems))]
+    responses(
+        (status = 200, content((Page<LogLine> = "application/json"), (String = "text/event-stream"))),
+        Problems,
+    ))]
 pub(super) async fn app_log(
     call: Call,
     Path(app): Path<String>,

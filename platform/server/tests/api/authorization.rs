@@ -9,7 +9,7 @@ use crate::Api;
 
 const CALLERS: [&str; 5] = ["nobody", "other", "viewer", "owner", "admin"];
 const TABLE: &str = include_str!("../../src/http/authorization.table");
-const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIL8ZYxvO6Sfp8LmUbvgzFHkZC6AzYQXfcO9Iz0wq0fEZ";
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO4OJQChOPeKTLlmiNo30923XiSUZBt0Tiaz2XF2Eaze";
 
 /// Statuses by operation, in the order of [`CALLERS`].
 fn table() -> BTreeMap<String, Vec<u16>> {

@@ -88,7 +88,7 @@ async fn what_is_wrong_with_a_request_is_said_where_it_is() {
     let api = Api::start().await;
     for (method, path, body, status, pointer) in [
         ("POST", "/v1/apps", json!({"name": "Not A Name"}), 422, "/name"),
-        ("POST", "/v1/apps", json!({"name": "ok", "tema": "x"}), 422, ""),
+        ("POST", "/v1/apps", json!({"name": "ok", "tema": "x"}), 422, "/tema"),
         ("POST", "/v1/apps", json!({"name": 1}), 422, "/name"),
         ("POST", "/v1/apps", json!({}), 422, ""),
         ("PUT", "/v1/apps/hello/scale", json!({"processes": {"web": -1}}), 422, "/processes/web"),

@@ -1,5 +1,7 @@
 //! The HTTP API on a real socket, with a real store; other rooms are [`rooms::Rooms`].
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod authorization;
 mod changes;
 mod document;
@@ -31,7 +33,6 @@ struct Api {
     client: reqwest::Client,
     store: Store,
     rooms: Arc<rooms::Rooms>,
-    team: TeamId,
     app: App,
     build: Build,
     deployment: Deployment,
@@ -87,7 +88,6 @@ impl Api {
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
             store,
             rooms,
-            team,
             app,
             build,
             deployment,

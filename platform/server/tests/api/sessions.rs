@@ -52,7 +52,6 @@ async fn more_than_fits_between_goes_through_without_a_standstill() {
             to.send(Message::binary(block.clone())).await.unwrap();
         }
         to.send(Message::text(r#"{"eof":true}"#)).await.unwrap();
-        to
     });
     let mut bytes = 0;
     while let Some(message) = tokio::time::timeout(Duration::from_secs(10), from.next()).await.unwrap() {

@@ -105,3 +105,51 @@ async fn odd_values_come_back_byte_for_byte() {
     assert_eq!(config[&"ODD".parse().unwrap()].reveal(), odd);
     assert_eq!(config[&"EMPTY".parse().unwrap()].reveal(), "");
 }
+
+/// Polls a future so many times and then lets it go, as when a client's connection ends.
+struct Abandoned<F>(F, usize);
+
+impl<F: Future + Unpin> Future for Abandoned<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Self::Output> {
+        if self.1 == 0 {
+            return std::task::Poll::Ready(None);
+        }
+        self.1 -= 1;
+        std::pin::Pin::new(&mut self.0).poll(context).map(Some)
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_is_let_go_anywhere_is_there_whole_or_not_at_all() {
+    let store = Fixture::new().await;
+    let app = store.new_app("hello").await;
+    let (mut let_go, mut done) = (0, 0);
+    for polls in (0..200).step_by(3) {
+        let value = polls.to_string();
+        let change = configure(&["A", "B", "C", "D"].map(|name| (name, value.as_str())));
+        let by = by();
+        let changing = Box::pin(store.change(Some(app.id), &change, None, &by));
+        match Abandoned(changing, polls).await {
+            None => let_go += 1,
+            Some(result) => {
+                result.unwrap();
+                done += 1;
+            }
+        }
+        let (version, config) = store.config(app.id).await.unwrap();
+        assert!(version >= done);
+        let values: std::collections::BTreeSet<_> = config.values().map(Secret::reveal).collect();
+        assert!(values.len() <= 1 && (config.is_empty() || config.len() == 4), "{values:?}");
+    }
+    assert!(let_go > 5 && done > 5, "{let_go} let go, {done} done");
+    let versions = store.again().await.config_versions(app.id, None, 200).await.unwrap();
+    assert!(versions.iter().all(|version| version.names.len() == 4));
+    let filter = berth_store::EventFilter { visible: berth_store::Visible::All, app: Some(app.id) };
+    let events = store.events(filter, 0, 200).await.unwrap();
+    assert_eq!(events.len(), versions.len() + 1, "one event for each version, and the app's");
+}
