@@ -6,7 +6,7 @@ use acceptance::{Platform, Repository};
 fn a_static_site_serves_ranges_etags_and_its_own_not_found() {
     let platform = Platform::start();
     let repository = Repository::of_sample("static-site");
-    repository.write("big.txt", "0123456789".repeat(1000));
+    repository.write("public/big.txt", "0123456789".repeat(1000));
     repository.commit("A file to cut");
     repository.deploy(&platform, "site");
 

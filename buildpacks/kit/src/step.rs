@@ -38,6 +38,7 @@ impl Step {
 
     /// What the push output calls it; else its argument vector is shown.
     pub fn title(mut self, title: &str) -> Self {
+        self.0.extra.retain(|(name, _)| name != "title");
         self.0.extra.push(("title".to_owned(), title.to_owned()));
         self
     }

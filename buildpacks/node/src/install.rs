@@ -120,19 +120,23 @@ fn step(script: &str, manager: &Manager, what: &str, development: bool) -> Step 
         "production" => format!("{} install, production packages", manager.tool.name()),
         _ => format!("{} install, all packages", manager.tool.name()),
     };
-    shell(script)
+    let step = shell(script)
         .title(&title)
         .env("NODE_ENV", if development { "development" } else { "production" })
-        .env("npm_config_cache", "/caches/node/npm")
-        .env("npm_config_nodedir", "/layers/node/headers")
-        .env("npm_config_store_dir", "/caches/node/pnpm")
-        .env("npm_config_package_import_method", "copy")
-        .env("YARN_CACHE_FOLDER", "/caches/node/yarn")
-        .env("YARN_ENABLE_GLOBAL_CACHE", "false")
-        // Package managers know proxies themselves; Node 22 would warn that it only tries.
-        .env("NODE_USE_ENV_PROXY", "0")
+        // Warnings about the package manager's own code help nobody who reads the log.
+        .env("NODE_NO_WARNINGS", "1")
+        .env("npm_package_config_node_gyp_nodedir", "/layers/node/headers")
         .cache("node")
-        .network("all")
+        .network("all");
+    match manager.tool {
+        Tool::Npm => step.env("npm_config_cache", "/caches/node/npm"),
+        Tool::Pnpm => step
+            .env("npm_config_store_dir", "/caches/node/pnpm")
+            .env("npm_config_package_import_method", "copy")
+            .env("npm_config_reporter", "append-only"),
+        Tool::Yarn => step.env("YARN_CACHE_FOLDER", "/caches/node/yarn").env("npm_config_nodedir", "/layers/node/headers"),
+        Tool::Berry => step.env("YARN_CACHE_FOLDER", "/caches/node/berry").env("YARN_ENABLE_GLOBAL_CACHE", "false"),
+    }
 }
 
 /// The command that installs, strictly where there is a lock file.

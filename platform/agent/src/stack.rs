@@ -104,24 +104,19 @@ pub(crate) fn make(
     let mut child = confined::start(context, LIMITS, job, &[archive, progress])?;
     let deadline = Instant::now() + TIME_MAX;
     let what = "making the stack";
-    loop {
-        match child.next(connection, deadline)? {
-            Event::Said(Said::Attached, listener) => {
-                let told = connection.reply(&Reply::Attached {}, &listener);
-                told.because(|| "handing over the proxy's listener")?;
-                break;
-            }
-            Event::Said(Said::Failed { code, message }, _) => {
-                return Err(Failure::new(code, message));
-            }
-            Event::Said(Said::Done { .. }, _) | Event::Ended(_) => {
-                return Err(Failure::machine(format!("{what}: it ended before it began")));
-            }
-            Event::Closed => return Err(Failure::refused(format!("{what}: the caller went away"))),
-            Event::Late => {
-                let message = format!("{what}: the time was over");
-                return Err(Failure::new(FailureCode::TimedOut, message));
-            }
+    match child.next(connection, deadline)? {
+        Event::Said(Said::Attached, listener) => {
+            let told = connection.reply(&Reply::Attached {}, &listener);
+            told.because(|| "handing over the proxy's listener")?;
+        }
+        Event::Said(Said::Failed { code, message }, _) => return Err(Failure::new(code, message)),
+        Event::Said(Said::Done { .. }, _) | Event::Ended(_) => {
+            return Err(Failure::machine(format!("{what}: it ended before it began")));
+        }
+        Event::Closed => return Err(Failure::refused(format!("{what}: the caller went away"))),
+        Event::Late => {
+            let message = format!("{what}: the time was over");
+            return Err(Failure::new(FailureCode::TimedOut, message));
         }
     }
     child.finish(connection, deadline, what)?;
@@ -196,9 +191,8 @@ pub(crate) fn child(
 fn enter_view(job: &StackJob) -> Result<(), Failure> {
     disk::attach(&job.disk, &job.mount)?;
     let root = Some(job.ids.host(0));
-    let own = |path: &Path| {
-        chown(path, root, root).because(|| format!("giving {} away", path.display()))
-    };
+    let own =
+        |path: &Path| chown(path, root, root).because(|| format!("giving {} away", path.display()));
     let _ = fs::remove_dir(job.mount.join("lost+found"));
     let temporary = job.mount.join("tmp");
     fs::create_dir(&temporary).because(|| "making a folder on the scratch disk")?;
@@ -238,10 +232,8 @@ fn enter_namespaces(namespace: &OwnedFd) -> Result<(), Failure> {
     .because(|| "entering a user namespace")?;
     confined::become_inner_root()?;
     rustix::thread::set_no_new_privs(true).because(|| "giving up new privileges")?;
-    let flags = UnshareFlags::NEWNS
-        | UnshareFlags::NEWPID
-        | UnshareFlags::NEWUTS
-        | UnshareFlags::NEWIPC;
+    let flags =
+        UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
     #[expect(unsafe_code, reason = "this process has one thread")]
     unsafe { rustix::thread::unshare_unsafe(flags) }.because(|| "making namespaces")
 }

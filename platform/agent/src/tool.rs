@@ -65,7 +65,9 @@ fn watch(mut child: confined::Confined, connection: &Connection, deadline: Insta
                 use std::os::unix::process::ExitStatusExt;
                 break status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
             }
-            Event::Closed => return Err(Failure::refused("the caller went away; the tool is ended")),
+            Event::Closed => {
+                return Err(Failure::refused("the caller went away; the tool is ended"));
+            }
             Event::Late => {
                 timed_out = true;
                 break 128 + libc::SIGKILL;
@@ -256,7 +258,11 @@ mod tests {
         assert_eq!(argv[0], "git");
         for pair in argv[1..].chunks(2) {
             assert_eq!(pair[0], "-c");
-            assert!(pair[1].split_once('=').is_some_and(|(key, value)| key.contains('.') && !value.is_empty()));
+            assert!(
+                pair[1]
+                    .split_once('=')
+                    .is_some_and(|(key, value)| key.contains('.') && !value.is_empty())
+            );
         }
         assert!(argv.contains(&"receive.maxInputSize=1048576".to_owned()));
     }

@@ -168,13 +168,7 @@ fn current(context: &Context, program: Program, epoch: u64) -> Option<Arc<Proces
 }
 
 /// Waits out the back-off and starts the program, as often as it takes.
-fn restart(
-    context: &Context,
-    program: Program,
-    epoch: u64,
-    ended: &Process,
-    pause: &mut Duration,
-) {
+fn restart(context: &Context, program: Program, epoch: u64, ended: &Process, pause: &mut Duration) {
     let slot = context.workers.slot(program);
     loop {
         let until = Instant::now() + *pause;

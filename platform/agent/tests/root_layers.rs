@@ -83,7 +83,9 @@ async fn a_layer_is_stored_with_its_owners_and_seen_shifted_in_a_container() {
     let bytes = layer();
     unpack(&platform, &bytes).await.unwrap();
     let tree = tree(&platform, &bytes);
-    for (path, uid, mode) in [("data/mine", 1000, 0o640), ("data/theirs", 65_535, 0o755), ("data", 1000, 0o755)] {
+    for (path, uid, mode) in
+        [("data/mine", 1000, 0o640), ("data/theirs", 65_535, 0o755), ("data", 1000, 0o755)]
+    {
         let found = fs::metadata(tree.join(path)).unwrap();
         assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (uid, uid, mode), "{path}");
         assert_eq!(found.mtime() as u64, berth_blobs::tar::MTIME_S, "{path}");
@@ -94,7 +96,8 @@ async fn a_layer_is_stored_with_its_owners_and_seen_shifted_in_a_container() {
     };
     assert!(diff_ids.contains(&digest(&bytes)) && diff_ids.len() == 2, "{diff_ids:?}");
     let add = |start: &mut berth_container::Start| start.layers.push(digest(&bytes));
-    let (exit, text) = platform.script(add, "cat /data/mine; stat -c %u /data/mine /data/theirs").await;
+    let (exit, text) =
+        platform.script(add, "cat /data/mine; stat -c %u /data/mine /data/theirs").await;
     assert_eq!(exit.code, 0, "{text}");
     assert!(text.starts_with("hello1000\n65535\n"), "{text}");
     nothing_half_made(&platform);
@@ -139,14 +142,19 @@ async fn hostile_tars_are_refused_with_the_entry_and_leave_nothing() {
         (crafted("run/pipe", T::Fifo, "", 0o666, 0), "'run/pipe' is a FIFO"),
         (crafted("../escaped", T::Regular, "", 0o644, 0), "'../escaped' is refused"),
         (crafted("/etc/cron.d/x", T::Regular, "", 0o644, 0), "'/etc/cron.d/x' is refused"),
-        (crafted("shadow", T::Link, "../../../../etc/shadow", 0, 0), "'../../../../etc/shadow' is refused"),
+        (
+            crafted("shadow", T::Link, "../../../../etc/shadow", 0, 0),
+            "'../../../../etc/shadow' is refused",
+        ),
         (crafted("a/.wh.b", T::Regular, "", 0, 0), "'a/.wh.b' is a whiteout"),
         (crafted("big", T::Regular, "", 0o644, 65_536), "its numeric owner is too large"),
         (vec![1; 5000], "damaged"),
         (Vec::new(), "damaged"),
     ] {
         let outcome = unpack(&platform, &bytes).await;
-        let Err(AgentError::Failed { code, message }) = outcome else { panic!("{said}: {outcome:?}") };
+        let Err(AgentError::Failed { code, message }) = outcome else {
+            panic!("{said}: {outcome:?}")
+        };
         assert!(message.contains(said), "{said}: {message}");
         assert_eq!(code, FailureCode::Invalid, "{message}");
         assert!(!tree(&platform, &bytes).exists(), "{said}");
@@ -192,7 +200,11 @@ async fn a_caller_that_goes_away_ends_the_unpacking() {
 #[tokio::test]
 async fn collection_removes_trees_that_nobody_names_or_uses() {
     let platform = Platform::new();
-    let (named, stale, used) = (layer(), crafted("s", tar::EntryType::Regular, "", 0o644, 0), crafted("u", tar::EntryType::Regular, "", 0o644, 0));
+    let (named, stale, used) = (
+        layer(),
+        crafted("s", tar::EntryType::Regular, "", 0o644, 0),
+        crafted("u", tar::EntryType::Regular, "", 0o644, 0),
+    );
     for bytes in [&named, &stale, &used] {
         unpack(&platform, bytes).await.unwrap();
     }
@@ -215,7 +227,8 @@ async fn trees_that_may_not_have_reached_the_disk_are_dropped_after_the_machine_
     unpack(&platform, &lost).await.unwrap();
     let trees = platform.data.join("trees");
     let mark = |bytes: &[u8]| trees.join(".written").join(digest(bytes).hex());
-    platform::eventually("both are written out", || mark(&safe).exists() && mark(&lost).exists()).await;
+    platform::eventually("both are written out", || mark(&safe).exists() && mark(&lost).exists())
+        .await;
     platform.kill_agent();
     fs::remove_file(mark(&lost)).unwrap();
     fs::create_dir(trees.join(".new-half")).unwrap();
@@ -291,7 +304,9 @@ async fn a_sealed_workspace_is_canonical_and_unpacks_again() {
     platform.stop(started.instance, 0).await.unwrap();
     unpack(&platform, &bytes).await.unwrap();
     let add = |start: &mut berth_container::Start| start.layers.push(digest(&bytes));
-    let (_, text) = platform.script(add, "cat /workspace/b/c/f /workspace/secret; echo x > /workspace/new && echo ok").await;
+    let (_, text) = platform
+        .script(add, "cat /workspace/b/c/f /workspace/secret; echo x > /workspace/new && echo ok")
+        .await;
     assert!(text.starts_with("hi\nno\nok\n"), "{text}");
     nothing_half_made(&platform);
 }
@@ -309,7 +324,13 @@ async fn a_sealed_layer_is_that_directory_alone() {
     let paths: Vec<_> = entries(&bytes).into_iter().map(|(path, ..)| path).collect();
     assert_eq!(
         paths,
-        ["layers", "layers/python", "layers/python/venv", "layers/python/venv/bin", "layers/python/venv/bin/run"]
+        [
+            "layers",
+            "layers/python",
+            "layers/python/venv",
+            "layers/python/venv/bin",
+            "layers/python/venv/bin/run"
+        ]
     );
     let missing = seal(&platform, started.instance, part("none")).await;
     assert_eq!(code(missing), FailureCode::NotFound);
@@ -319,7 +340,11 @@ async fn a_sealed_layer_is_that_directory_alone() {
 #[tokio::test]
 async fn sealing_follows_no_link_waits_for_no_pipe_and_names_what_cannot_be_in_an_image() {
     let platform = Platform::new();
-    let started = build(&platform, "mkdir /layers/a && ln -s /etc /layers/a/etc; mkdir /layers/b /layers/b/odd").await;
+    let started = build(
+        &platform,
+        "mkdir /layers/a && ln -s /etc /layers/a/etc; mkdir /layers/b /layers/b/odd",
+    )
+    .await;
     let part = |buildpack: &str, layer: &str| Part::Layer {
         buildpack: buildpack.parse().unwrap(),
         layer: layer.parse().unwrap(),
@@ -329,13 +354,18 @@ async fn sealing_follows_no_link_waits_for_no_pipe_and_names_what_cannot_be_in_a
     for (script, said) in [
         ("mkfifo /layers/b/odd/pipe", "/layers/b/odd/pipe is a FIFO"),
         ("rm /layers/b/odd/pipe; touch '/layers/b/odd/.wh.x'", "'.wh.'"),
-        ("rm /layers/b/odd/.wh.x; mkdir -p $(seq -s /d 110 | sed 's,^,/layers/b/odd/,')", "deeper than 100"),
+        (
+            "rm /layers/b/odd/.wh.x; mkdir -p $(seq -s /d 110 | sed 's,^,/layers/b/odd/,')",
+            "deeper than 100",
+        ),
         ("rm -r /layers/b/odd/*; truncate -s 5G /layers/b/odd/sparse", "larger than 4096 MiB"),
     ] {
         let (exit, text) = platform.exec(started.instance, script).await;
         assert_eq!(exit.code, 0, "{script}: {text}");
         let outcome = seal(&platform, started.instance, part("b", "odd")).await;
-        let Err(AgentError::Failed { message, .. }) = outcome else { panic!("{said}: {:?}", outcome.map(|o| o.1)) };
+        let Err(AgentError::Failed { message, .. }) = outcome else {
+            panic!("{said}: {:?}", outcome.map(|o| o.1))
+        };
         assert!(message.contains(said), "{said}: {message}");
     }
     platform.stop(started.instance, 0).await.unwrap();
@@ -349,7 +379,8 @@ async fn sealing_waits_for_no_process_and_reads_no_instance() {
     let payload = memory(&serde_json::to_vec(&shell("touch /tmp/on; sleep 60")).unwrap());
     let null = || -> OwnedFd { fs::File::open("/dev/null").unwrap().into() };
     let request = Request::Exec { instance: started.instance, tty: None, time_ms_max: 60_000 };
-    let session = platform.agent.session(&request, &[payload, null(), null(), null()]).await.unwrap();
+    let session =
+        platform.agent.session(&request, &[payload, null(), null(), null()]).await.unwrap();
     let on = "test -e /tmp/on";
     while platform.exec(started.instance, on).await.0.code != 0 {}
     let busy = seal(&platform, started.instance, Part::Workspace).await;

@@ -5,7 +5,7 @@
 
 #[path = "root_agent/platform.rs"]
 #[expect(dead_code, reason = "other tests use the rest of it")]
-pub mod platform;
+mod platform;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -52,7 +52,10 @@ fn relay(client: TcpStream) -> Option<()> {
             back(made.try_clone().ok()?, client.try_clone().ok()?);
             upstream = Some(made);
         }
-        upstream.as_mut()?.write_all(format!("{method} /{path} {version}{head}").as_bytes()).ok()?;
+        upstream
+            .as_mut()?
+            .write_all(format!("{method} /{path} {version}{head}").as_bytes())
+            .ok()?;
     }
 }
 
@@ -64,10 +67,11 @@ fn back(mut from: TcpStream, mut to: TcpStream) {
 }
 
 /// Makes the stack: its tar, and the lines of progress.
-pub async fn make(platform: &Platform, stack: Stack) -> (File, String) {
+async fn make(platform: &Platform, stack: Stack) -> (File, String) {
     let (archive, progress) = (memory(b""), memory(b""));
     let descriptors = [archive.try_clone().unwrap(), progress.try_clone().unwrap()];
-    let mut session = platform.agent.session(&Request::Stack { stack }, &descriptors).await.unwrap();
+    let mut session =
+        platform.agent.session(&Request::Stack { stack }, &descriptors).await.unwrap();
     let (reply, mut listeners) = session.reply().await.unwrap();
     assert_eq!((reply, listeners.len()), (Reply::Attached {}, 1));
     let listener = TcpListener::from(listeners.remove(0));
@@ -83,7 +87,7 @@ pub async fn make(platform: &Platform, stack: Stack) -> (File, String) {
     (File::from(archive), progress)
 }
 
-pub fn digest(file: &mut File) -> (Digest, u64) {
+fn digest(file: &mut File) -> (Digest, u64) {
     std::io::Seek::rewind(file).unwrap();
     let mut hashing = Hashing::new(file);
     std::io::copy(&mut hashing, &mut std::io::sink()).unwrap();
@@ -91,7 +95,7 @@ pub fn digest(file: &mut File) -> (Digest, u64) {
     (digest, bytes)
 }
 
-pub struct Found {
+struct Found {
     kind: Kind,
     mode: u32,
     uid: u32,
@@ -100,7 +104,7 @@ pub struct Found {
 }
 
 /// Every entry; contents of those that a test looks into.
-pub fn entries(file: &mut File) -> BTreeMap<String, Found> {
+fn entries(file: &mut File) -> BTreeMap<String, Found> {
     std::io::Seek::rewind(file).unwrap();
     let mut reader = Reader::new(BufReader::new(file), Caps::LAYER);
     let mut found = BTreeMap::new();
@@ -130,13 +134,19 @@ async fn the_run_stack_is_the_same_bytes_twice_and_apps_run_on_it() {
         let differ: Vec<_> = one
             .iter()
             .filter(|(path, found)| {
-                other.get(*path).is_none_or(|o| o.kind != found.kind || o.mode != found.mode || o.content != found.content)
+                other.get(*path).is_none_or(|o| {
+                    o.kind != found.kind || o.mode != found.mode || o.content != found.content
+                })
             })
             .map(|(path, _)| path)
             .collect();
         panic!("the second time differs: {differ:?} ({} and {} entries)", one.len(), other.len());
     }
-    println!("{} MiB", of_first.1 >> 20);
+    let kept = memory(b"");
+    let find = Request::StackFind { stack: Stack::Debian12Run };
+    let found = platform.call(&find, &[kept.try_clone().unwrap()]).await;
+    assert_eq!(found.unwrap(), Reply::Done {});
+    assert_eq!(digest(&mut File::from(kept)), of_first, "what this machine keeps");
 
     let entries = entries(&mut first);
     for (path, found) in &entries {
@@ -147,7 +157,14 @@ async fn the_run_stack_is_the_same_bytes_twice_and_apps_run_on_it() {
     assert_eq!((entries["var/local"].mode, entries["var/local"].gid), (0o775, 50));
     assert!(text("etc/passwd").contains("app:x:1000:1000::/workspace:/bin/bash"));
     assert!(text("var/lib/dpkg/status").contains("Package: libssl3"));
-    for gone in ["etc/machine-id", "etc/resolv.conf", "etc/hostname", "dev/null", "usr/bin/gcc", "usr/bin/apt-get"] {
+    for gone in [
+        "etc/machine-id",
+        "etc/resolv.conf",
+        "etc/hostname",
+        "dev/null",
+        "usr/bin/gcc",
+        "usr/bin/apt-get",
+    ] {
         assert!(!entries.contains_key(gone), "{gone}");
     }
     assert!(!entries.keys().any(|p| p.starts_with("var/cache/") || p.starts_with("var/log/")));
@@ -182,14 +199,18 @@ async fn without_a_way_out_it_fails_and_says_why_and_one_at_a_time() {
             std::thread::spawn(move || {
                 let mut head = [0; 4096];
                 let _ = (&stream).read(&mut head);
-                let _ = (&stream).write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                let _ = (&stream).write_all(
+                    b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                );
             });
         }
     });
     let failed = tokio::time::timeout(platform::PATIENCE * 3, session.reply()).await.unwrap();
     rustix::net::shutdown(&stop, rustix::net::Shutdown::Both).unwrap();
     refusing.join().unwrap();
-    let Err(berth_container::AgentError::Failed { message, .. }) = failed else { panic!("it was made") };
+    let Err(berth_container::AgentError::Failed { message, .. }) = failed else {
+        panic!("it was made")
+    };
     assert!(message.contains("403"), "{message}");
 }
 

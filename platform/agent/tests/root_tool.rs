@@ -105,7 +105,7 @@ fn receive_pack(pack_mib_max: u32) -> Tool {
 /// What git says to the hook and hears from it, as berthd would speak: every command is `ok`.
 fn accept_all(mut socket: UnixStream) -> String {
     let mut heard = String::new();
-    let mut line = |socket: &mut UnixStream| -> Option<String> {
+    let line = |socket: &mut UnixStream| -> Option<String> {
         let mut length = [0; 4];
         socket.read_exact(&mut length).ok()?;
         let length = usize::from_str_radix(std::str::from_utf8(&length).unwrap(), 16).unwrap();
@@ -212,13 +212,23 @@ async fn the_tool_sees_its_repository_and_the_systems_programs_alone() {
     let ids = ids(&platform).await;
     assert!(said.contains("/berth /bin /dev /etc") && said.contains("/repository"), "{said}");
     for hidden in ["/var", "/root", "/home", "/run", "/work", "/sys", "/tmp", "shadow", "passwd"] {
-        assert!(!said.contains(&format!(" {hidden} ")) && !said.contains(&format!("remote: {hidden}")), "{hidden}: {said}");
+        assert!(
+            !said.contains(&format!(" {hidden} ")) && !said.contains(&format!("remote: {hidden}")),
+            "{hidden}: {said}"
+        );
     }
-    assert_eq!(said.matches(&format!("remote: {}", ids.tool)).count(), 2, "user and groups: {said}");
+    assert_eq!(
+        said.matches(&format!("remote: {}", ids.tool)).count(),
+        2,
+        "user and groups: {said}"
+    );
     assert!(said.contains("HOME=/nonexistent") && said.contains("GIT_CONFIG_NOSYSTEM=1"), "{said}");
     assert!(!said.contains("BERTH") && !said.contains("SSL_CERT_FILE"), "{said}");
     assert_eq!(said.matches("Read-only file system").count(), 3, "{said}");
-    assert!(said.contains("Network is unreachable") || said.contains("Connection refused"), "{said}");
+    assert!(
+        said.contains("Network is unreachable") || said.contains("Connection refused"),
+        "{said}"
+    );
     assert!(said.contains("remote: writable"), "{said}");
     assert!(said.contains("run=126") && said.contains("unshare=1"), "{said}");
     no_leftovers(&platform);
@@ -228,7 +238,10 @@ async fn the_tool_sees_its_repository_and_the_systems_programs_alone() {
 async fn memory_and_processes_are_bounded() {
     let platform = Platform::new();
     repository(&platform, app(1)).await;
-    hooks(&platform, Some("head -c 900000000 /dev/zero | tail -n 1 | wc -c; echo \"${PIPESTATUS[*]}\"; exit 1"));
+    hooks(
+        &platform,
+        Some("head -c 900000000 /dev/zero | tail -n 1 | wc -c; echo \"${PIPESTATUS[*]}\"; exit 1"),
+    );
     let folder = work(b"x");
     let pushed = push(&platform, folder.path(), 100).await;
     assert!(pushed.exit.oom, "{:?} {}", pushed.exit, pushed.said());
@@ -250,7 +263,11 @@ async fn a_pack_over_its_limit_is_refused_and_leaves_nothing() {
     assert!(!pushed.client.status.success());
     assert!(pushed.said().contains("maximum allowed size"), "{}", pushed.said());
     assert_eq!(pushed.heard, "", "the hook never ran");
-    let objects: Vec<_> = fs::read_dir(repository.join("objects")).unwrap().flatten().map(|e| e.file_name()).collect();
+    let objects: Vec<_> = fs::read_dir(repository.join("objects"))
+        .unwrap()
+        .flatten()
+        .map(|e| e.file_name())
+        .collect();
     assert_eq!(objects.len(), 2, "info and pack: {objects:?}");
 }
 
@@ -289,9 +306,8 @@ async fn a_killed_agent_takes_its_tools_along() {
     let descriptors = [tool_in, tool_out, null];
     let _session = platform.agent.session(&request, &descriptors).await.unwrap();
     drop(descriptors);
-    let sleeps = || {
-        !Command::new("pgrep").args(["-f", "^sleep 65432"]).output().unwrap().stdout.is_empty()
-    };
+    let sleeps =
+        || !Command::new("pgrep").args(["-f", "^sleep 65432"]).output().unwrap().stdout.is_empty();
     platform::eventually("the hook runs", sleeps).await;
     platform.kill_agent();
     platform::eventually("it ends with the agent", || !sleeps()).await;
@@ -308,7 +324,8 @@ async fn upload_pack_serves_a_clone_and_writes_nothing() {
     git(&repository, &["fetch", "--quiet", work.path().to_str().unwrap(), "main:main"]);
     own(&repository, ids(&platform).await);
     let into = tempfile::tempdir().unwrap();
-    let words = ["-c", "protocol.version=0", "clone", "--quiet", "REMOTE", "clone", "--branch", "main"];
+    let words =
+        ["-c", "protocol.version=0", "clone", "--quiet", "REMOTE", "clone", "--branch", "main"];
     let (child, tool_in, tool_out) = client(into.path(), &words);
     let errors = memory(b"");
     let tool = Tool::UploadPack { app: app(1), stateless: false, advertise: false, version: 0 };
@@ -316,7 +333,12 @@ async fn upload_pack_serves_a_clone_and_writes_nothing() {
     let reply = platform.call(&Request::Tool { tool }, &descriptors).await.unwrap();
     drop(descriptors);
     let client = child.wait_with_output().unwrap();
-    assert!(client.status.success(), "{} {}", String::from_utf8_lossy(&client.stderr), text_of(errors));
+    assert!(
+        client.status.success(),
+        "{} {}",
+        String::from_utf8_lossy(&client.stderr),
+        text_of(errors)
+    );
     assert!(matches!(reply, Reply::Exited(Exit { code: 0, .. })), "{reply:?}");
     assert_eq!(fs::read(into.path().join("clone/file")).unwrap(), b"hello");
 }
@@ -331,7 +353,9 @@ async fn http_advertisement_is_given_without_a_conversation() {
     let receive =
         Tool::ReceivePack { app: app(1), stateless, advertise, version: 1, pack_mib_max: 10 };
     let upload = Tool::UploadPack { app: app(1), stateless, advertise, version: 2 };
-    for (tool, said) in [(receive, ["version 1", "report-status"]), (upload, ["version 2", "ls-refs"])] {
+    for (tool, said) in
+        [(receive, ["version 1", "report-status"]), (upload, ["version 2", "ls-refs"])]
+    {
         let output = memory(b"");
         let descriptors = [null(), output.try_clone().unwrap(), null()];
         let reply = platform.call(&Request::Tool { tool }, &descriptors).await.unwrap();
@@ -351,7 +375,8 @@ async fn what_is_no_call_of_the_protocol_is_refused() {
         let platform = &platform;
         async move { code(platform.call(&Request::Tool { tool }, &descriptors).await) }
     };
-    let upload = |app, version| Tool::UploadPack { app, stateless: false, advertise: false, version };
+    let upload =
+        |app, version| Tool::UploadPack { app, stateless: false, advertise: false, version };
     assert_eq!(call(upload(app(9), 0), 3).await, FailureCode::NotFound);
     assert_eq!(call(upload(app(1), 3), 3).await, FailureCode::Refused);
     assert_eq!(call(upload(app(1), 0), 2).await, FailureCode::Refused);
@@ -367,10 +392,14 @@ async fn the_compiler_gets_its_input_and_gives_its_output() {
     fs::write(&berthd, "#!/bin/bash\necho \"$*\"; id -u; cat; echo warned >&2; exit 3\n").unwrap();
     fs::set_permissions(&berthd, fs::Permissions::from_mode(0o755)).unwrap();
     let (output, errors) = (memory(b""), memory(b""));
-    let descriptors = [memory(b"component"), output.try_clone().unwrap(), errors.try_clone().unwrap()];
+    let descriptors =
+        [memory(b"component"), output.try_clone().unwrap(), errors.try_clone().unwrap()];
     let tool = Tool::Compile { engine: Engine::Apps };
     let reply = platform.call(&Request::Tool { tool }, &descriptors).await.unwrap();
-    assert!(matches!(reply, Reply::Exited(Exit { code: 3, oom: false, timed_out: false, .. })), "{reply:?}");
+    assert!(
+        matches!(reply, Reply::Exited(Exit { code: 3, oom: false, timed_out: false, .. })),
+        "{reply:?}"
+    );
     assert_eq!(text_of(output), format!("compile apps\n{}\ncomponent", ids(&platform).await.tool));
     assert_eq!(text_of(errors), "warned\n");
 }

@@ -73,7 +73,11 @@ impl Listeners {
     }
 }
 
-async fn worker(platform: &Platform, program: Program, listeners: &[OwnedFd]) -> (u32, u32, Vec<OwnedFd>) {
+async fn worker(
+    platform: &Platform,
+    program: Program,
+    listeners: &[OwnedFd],
+) -> (u32, u32, Vec<OwnedFd>) {
     let request = Request::Worker { program };
     match platform.agent.call(&request, listeners).await.unwrap() {
         (Reply::Worker { pid, restarts }, back) => (pid, restarts, back),
@@ -100,7 +104,13 @@ fn ask(address: SocketAddr, word: &str) -> String {
 }
 
 fn pid(text: &str) -> u32 {
-    text.strip_prefix("pid=").unwrap_or_else(|| panic!("{text:?}")).split(' ').next().unwrap().parse().unwrap()
+    text.strip_prefix("pid=")
+        .unwrap_or_else(|| panic!("{text:?}"))
+        .split(' ')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -114,7 +124,10 @@ async fn a_worker_runs_confined_on_its_listeners_and_nothing_else() {
     assert_eq!(pid(&text), number);
     assert!(text.contains(&format!("sid={number}")), "{text}");
     let data = platform.data.display();
-    assert!(text.contains(&format!("args=['wasm', '--listeners-from-fd', '3', '--data', '{data}']")), "{text}");
+    assert!(
+        text.contains(&format!("args=['wasm', '--listeners-from-fd', '3', '--data', '{data}']")),
+        "{text}"
+    );
     let extra = text.lines().find_map(|line| line.strip_prefix("extra=")).unwrap();
     assert_eq!(extra.split(' ').count(), 1, "more than this connection: {text}");
     let wasm = ids(&platform).await.wasm;
@@ -132,7 +145,11 @@ async fn a_worker_runs_confined_on_its_listeners_and_nothing_else() {
         assert!(text.contains(&line), "{line}: {text}");
     }
     let leaves = format!("/sys/fs/cgroup/memory/berth/{}", platform.id);
-    let leaf = fs::read_dir(leaves).unwrap().flatten().find(|e| e.file_name().to_string_lossy().starts_with("worker-wasm")).unwrap();
+    let leaf = fs::read_dir(leaves)
+        .unwrap()
+        .flatten()
+        .find(|e| e.file_name().to_string_lossy().starts_with("worker-wasm"))
+        .unwrap();
     let limit = fs::read_to_string(leaf.path().join("memory.limit_in_bytes")).unwrap();
     assert_eq!(limit.trim(), (1_u64 << 30).to_string());
 }
@@ -149,7 +166,11 @@ async fn a_worker_that_ends_is_started_again_on_the_same_sockets() {
     assert_ne!(first, second);
     let (number, restarts, _) = worker(&platform, Program::Route, &[]).await;
     assert_eq!((number, restarts), (second, 1));
-    rustix::process::kill_process(rustix::process::Pid::from_raw(second as i32).unwrap(), rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(second as i32).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
     assert_ne!(pid(&ask(listeners.address, "hello")), second);
     assert_eq!(worker(&platform, Program::Route, &[]).await.1, 2);
 }
@@ -217,7 +238,10 @@ async fn other_listeners_replace_the_worker_which_drains_first() {
     assert_ne!(first, second);
     assert_eq!(pid(&ask(new.address, "hello")), second);
     let log = platform.data.join("worker-route.log");
-    eventually("the old one drains", || fs::read_to_string(&log).is_ok_and(|t| t.contains("drained"))).await;
+    eventually("the old one drains", || {
+        fs::read_to_string(&log).is_ok_and(|t| t.contains("drained"))
+    })
+    .await;
     let process = rustix::process::Pid::from_raw(first as i32).unwrap();
     eventually("and is gone", || !platform::alive(process)).await;
     assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o600);
@@ -245,7 +269,9 @@ async fn an_agent_of_another_build_replaces_the_worker_without_refusing_anyone()
     child.stdout.take().unwrap().read_exact(&mut line).unwrap();
     platform.process = Some(child);
     let address = listeners.address;
-    let asking = std::thread::spawn(move || (0..100).map(|_| pid(&ask(address, "hello"))).collect::<Vec<_>>());
+    let asking = std::thread::spawn(move || {
+        (0..100).map(|_| pid(&ask(address, "hello"))).collect::<Vec<_>>()
+    });
     let (second, ..) = worker(&platform, Program::Route, &[]).await;
     assert_ne!(first, second);
     let answered = asking.join().unwrap();

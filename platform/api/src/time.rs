@@ -63,7 +63,9 @@ impl std::str::FromStr for Timestamp {
             + day_of_year
             - 719_468;
         let of_day = number(11, 13)? * 3600 + number(14, 16)? * 60 + number(17, 19)?;
-        Ok(Self((days * DAY_S + of_day) * 1000 + number(20, 23)?))
+        let read = Self((days * DAY_S + of_day) * 1000 + number(20, 23)?);
+        // A day or an hour that does not exist reads back as another one.
+        if read.to_string() == text { Ok(read) } else { Err(wrong()) }
     }
 }
 
@@ -100,12 +102,14 @@ mod tests {
         for (ms, text) in [
             (0, "1970-01-01T00:00:00.000Z"),
             (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (1_795_176_123_456, "2026-11-20T12:42:03.456Z"),
+            (1_795_176_123_456, "2026-11-20T12:02:03.456Z"),
             (-1, "1969-12-31T23:59:59.999Z"),
         ] {
             assert_eq!(Timestamp(ms).to_string(), text);
             assert_eq!(text.parse::<Timestamp>(), Ok(Timestamp(ms)));
         }
-        assert!("yesterday".parse::<Timestamp>().is_err());
+        for text in ["yesterday", "2026-02-30T00:00:00.000Z", "2026-01-01T24:00:00.000Z", "2026-01-01x00:00:00.000Z"] {
+            assert!(text.parse::<Timestamp>().is_err(), "{text}");
+        }
     }
 }

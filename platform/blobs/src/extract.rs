@@ -8,8 +8,8 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, chownat, fchmod,
-    futimens, linkat, mkdirat, openat2, symlinkat, unlinkat, utimensat,
+    AtFlags, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, chownat, fchmod, futimens,
+    linkat, mkdirat, openat2, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -87,7 +87,8 @@ pub fn extract(
     reader.finish()?;
     // Last, because each entry in a directory changes its time.
     for (path, mtime_s) in directories {
-        let done = target.resolve(&path, OFlags::DIRECTORY).and_then(|d| futimens(&d, &times(mtime_s)));
+        let done =
+            target.resolve(&path, OFlags::DIRECTORY).and_then(|d| futimens(&d, &times(mtime_s)));
         done.map_err(file_error(&path))?;
     }
     Ok(extracted)
@@ -115,11 +116,13 @@ impl Target<'_> {
             Kind::Directory => directory(parent, name, entry, owner),
             Kind::File { .. } => return file(parent, name, entry, owner),
             Kind::Symlink { target } => {
-                replacing(parent, name, || symlinkat(target.as_slice(), parent, name)).and_then(|()| {
-                    own(parent, name, owner)?;
-                    let no_follow = AtFlags::SYMLINK_NOFOLLOW;
-                    utimensat(parent, name, &times(entry.mtime_s), no_follow)
-                })
+                replacing(parent, name, || symlinkat(target.as_slice(), parent, name)).and_then(
+                    |()| {
+                        own(parent, name, owner)?;
+                        let no_follow = AtFlags::SYMLINK_NOFOLLOW;
+                        utimensat(parent, name, &times(entry.mtime_s), no_follow)
+                    },
+                )
             }
             Kind::HardLink { target } => self.hard_link(&target, parent, name),
         }
@@ -230,7 +233,8 @@ fn file<R: Read>(
     .map_err(file_error(&path))?;
     let Some(opened) = opened else { return Err(file_error(&path)(Errno::INVAL)) };
     let mut opened = std::fs::File::from(opened);
-    io::copy(entry, &mut opened).map_err(|source| ExtractError::File { path: shown(&path), source })?;
+    io::copy(entry, &mut opened)
+        .map_err(|source| ExtractError::File { path: shown(&path), source })?;
     own(parent, name, owner)
         .and_then(|()| fchmod(&opened, Mode::from_raw_mode(entry.mode & 0o777)))
         .and_then(|()| futimens(&opened, &times(entry.mtime_s)))

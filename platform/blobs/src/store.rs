@@ -48,7 +48,9 @@ pub enum BlobError {
         bytes_max: u64,
     },
     /// The bytes are not the ones that were announced.
-    #[error("the content has digest {actual}, not {expected}: it was damaged or replaced on its way")]
+    #[error(
+        "the content has digest {actual}, not {expected}: it was damaged or replaced on its way"
+    )]
     Mismatch {
         /// What was announced.
         expected: Digest,

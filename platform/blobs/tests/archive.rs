@@ -1,5 +1,7 @@
 //! The canonical writer and the checked reader, against each other and against the `tar` crate.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::collections::BTreeMap;
 use std::io::Read;
 
@@ -62,7 +64,8 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
 fn node() -> impl Strategy<Value = Node> {
     prop_oneof![
         Just(Node::Directory),
-        (any::<bool>(), prop::collection::vec(any::<u8>(), 0..1200)).prop_map(|(x, c)| Node::File(x, c)),
+        (any::<bool>(), prop::collection::vec(any::<u8>(), 0..1200))
+            .prop_map(|(x, c)| Node::File(x, c)),
         prop_oneof!["[a-z./]{1,20}", "[a-z]{100,300}"].prop_map(|t| Node::Symlink(t.into_bytes())),
     ]
 }
@@ -199,14 +202,16 @@ fn devices_fifos_and_sparse_files_are_refused() {
         (T::new(b'Z'), "entry of an unknown kind"),
     ] {
         let error = entries(&entry(b"dev/odd", kind, b"", b"")).unwrap_err();
-        assert_eq!(error.to_string(), format!("'dev/odd' is a {said}, which is refused in an archive"));
+        assert_eq!(
+            error.to_string(),
+            format!("'dev/odd' is a {said}, which is refused in an archive")
+        );
     }
 }
 
 #[test]
 fn limits_are_kept_and_named() {
-    let plain: Vec<_> =
-        (b'a'..=b'e').map(|n| (vec![n], Node::File(false, vec![n; 100]))).collect();
+    let plain: Vec<_> = (b'a'..=b'e').map(|n| (vec![n], Node::File(false, vec![n; 100]))).collect();
     let bytes = archive(&plain).unwrap();
     let run = |caps: Caps| {
         let mut reader = Reader::new(bytes.as_slice(), caps);
@@ -218,7 +223,13 @@ fn limits_are_kept_and_named() {
             }
         }
     };
-    let caps = Caps { entries_max: 5, bytes_max: 500, file_bytes_max: 100, path_bytes_max: 1, depth_max: 1 };
+    let caps = Caps {
+        entries_max: 5,
+        bytes_max: 500,
+        file_bytes_max: 100,
+        path_bytes_max: 1,
+        depth_max: 1,
+    };
     assert_eq!(run(caps), "fits");
     assert!(run(Caps { entries_max: 4, ..caps }).contains("more than 4 entries"));
     assert!(run(Caps { bytes_max: 499, ..caps }).contains("more than 499 bytes in all files"));
@@ -339,7 +350,8 @@ fn sizes_beyond_the_octal_field_travel_in_a_pax_record() {
     let size = 9 << 30;
     let mut writer = Writer::new(&mut headers, Rules::App);
     assert!(writer.file(b"big", Attributes::PLAIN, size, std::io::repeat(0)).is_err());
-    let mut reader = Reader::new(headers.0.as_slice(), Caps { file_bytes_max: 1 << 40, ..Caps::LAYER });
+    let mut reader =
+        Reader::new(headers.0.as_slice(), Caps { file_bytes_max: 1 << 40, ..Caps::LAYER });
     assert_eq!(reader.next().unwrap().unwrap().kind, Kind::File { size });
 }
 
@@ -357,5 +369,8 @@ fn the_bytes_of_an_archive_are_fixed() {
     std::io::copy(&mut hashing, &mut std::io::sink()).unwrap();
     let (_, digest, length) = hashing.finish();
     assert_eq!(length, 5632);
-    assert_eq!(digest.to_string(), "sha256:80943511b1f3a86b8765bc64246f85aa2c01ddb3014ab188c40ec58623a4a270");
+    assert_eq!(
+        digest.to_string(),
+        "sha256:80943511b1f3a86b8765bc64246f85aa2c01ddb3014ab188c40ec58623a4a270"
+    );
 }

@@ -1,5 +1,7 @@
 //! Extraction into real directories, of archives that would like to be elsewhere.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, symlink};
 
@@ -131,7 +133,8 @@ fn hard_links_share_one_file() {
 fn whiteouts_are_refused_by_name() {
     for name in [".wh.gone", "a/.wh..wh..opq", ".wh.a/b"] {
         let fixture = Fixture::new();
-        let error = fixture.extract(&foreign(&[(name, tar::EntryType::Regular, "", "")])).unwrap_err();
+        let error =
+            fixture.extract(&foreign(&[(name, tar::EntryType::Regular, "", "")])).unwrap_err();
         assert_eq!(error.to_string(), format!("'{name}' is a whiteout, which is refused"));
     }
 }

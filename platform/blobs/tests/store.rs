@@ -1,5 +1,7 @@
 //! The store on a real folder.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::collections::HashSet;
 use std::fs;
 use std::io::{Read, Write};

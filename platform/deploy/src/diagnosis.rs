@@ -68,6 +68,10 @@ impl Case<'_> {
                 let limit_s = self.timeouts.start_ms_max / 1000;
                 vec![format!("the instances could not be started within {limit_s} s")]
             }
+            Failure::NotReady(late) if late.is_empty() => {
+                let limit_s = self.timeouts.check_ms_max / 1000;
+                vec![format!("the instances could not be kept running within {limit_s} s")]
+            }
             Failure::NotReady(late) => {
                 shown = late.first().copied();
                 late.iter().map(|id| self.not_ready(*id, status(*id))).collect()

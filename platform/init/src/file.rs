@@ -142,7 +142,9 @@ fn failed(action: &'static str, path: &OsStr) -> impl Fn(Errno) -> String {
     let path = path.to_owned();
     move |error| {
         let why = match error {
-            Errno::LOOP => "a part of the path is a symbolic link, which is not followed".to_owned(),
+            Errno::LOOP => {
+                "a part of the path is a symbolic link, which is not followed".to_owned()
+            }
             Errno::XDEV => "'..' is not allowed in the path".to_owned(),
             Errno::ISDIR => "it is a directory".to_owned(),
             Errno::INVAL => "it is not the path of a file".to_owned(),

@@ -68,9 +68,10 @@ fn prepare() {
 pub(crate) fn not_started(program: &CStr, error: &io::Error) -> i32 {
     let name = program.to_string_lossy();
     let (code, why) = match error.raw_os_error() {
-        Some(libc::ENOENT) if name.contains('/') => {
-            (EXIT_NOT_FOUND, "there is no such file, or the interpreter in its '#!' line is missing".to_owned())
-        }
+        Some(libc::ENOENT) if name.contains('/') => (
+            EXIT_NOT_FOUND,
+            "there is no such file, or the interpreter in its '#!' line is missing".to_owned(),
+        ),
         Some(libc::ENOENT) => {
             let path = std::env::var_os("PATH").unwrap_or_default();
             (EXIT_NOT_FOUND, format!("it is not in PATH ({})", path.display()))

@@ -45,7 +45,11 @@ fn set_mask(block: bool) {
     // SAFETY: the set is initialised by the call before its use; both calls only read and write it.
     unsafe {
         let mut set = std::mem::zeroed();
-        if block { libc::sigfillset(&mut set) } else { libc::sigemptyset(&mut set) };
+        if block {
+            libc::sigfillset(&mut set)
+        } else {
+            libc::sigemptyset(&mut set)
+        };
         libc::sigprocmask(libc::SIG_SETMASK, &set, std::ptr::null_mut());
     }
 }
@@ -108,10 +112,8 @@ pub(crate) fn die_with_parent() {
 ///
 /// The calling process must have one thread.
 pub(crate) fn spawn(argv: &[impl AsRef<OsStr>]) -> io::Result<i32> {
-    let argv: Vec<CString> = argv
-        .iter()
-        .map(|word| CString::new(word.as_ref().as_bytes()))
-        .collect::<Result<_, _>>()?;
+    let argv: Vec<CString> =
+        argv.iter().map(|word| CString::new(word.as_ref().as_bytes())).collect::<Result<_, _>>()?;
     // SAFETY: this process has one thread, so the child may do anything.
     let pid = unsafe { libc::fork() };
     match pid {

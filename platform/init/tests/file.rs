@@ -1,5 +1,7 @@
 //! File calls by the program itself, in a directory with links that lead out of it.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -1,6 +1,8 @@
 //! The program in front of real children, as process 1 would be but for its number, and as git's
 //! hook. `root_process_one.rs` runs it in a process namespace.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -52,11 +54,7 @@ fn a_program_that_cannot_be_run_is_named_with_what_to_do() {
 #[test]
 fn the_child_starts_with_default_signals_and_in_a_session_of_its_own() {
     let script = "grep -E 'Sig(Blk|Ign)' /proc/self/status; ps -o sid= -p $$ | tr -d ' '; echo $$";
-    let output = init()
-        .args(["--", "sh", "-c", script])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let output = init().args(["--", "sh", "-c", script]).stdin(Stdio::null()).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], "SigBlk:\t0000000000000000");
@@ -69,8 +67,7 @@ fn signals_reach_every_process_of_the_group() {
     // The shell does not pass SIGTERM on; its background child must see it all the same.
     let script = "sh -c 'trap \"echo inner; exit 0\" TERM; echo ready; while :; do sleep 0.02; done' & \
                   trap : TERM; wait; wait; exit 5";
-    let mut child =
-        init().args(["--", "sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = init().args(["--", "sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "ready");
     signal(&child, rustix::process::Signal::TERM);

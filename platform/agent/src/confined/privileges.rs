@@ -66,7 +66,8 @@ pub(crate) fn drop_to(id: u32, kept: Kept, limits: Limits) -> Result<(), Failure
     bounding(kept.set())?;
     ids(id)?;
     let kept = kept.set();
-    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    let sets =
+        CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets).because(|| "giving up capabilities")?;
     libcontainer::seccomp::initialize_seccomp(&filter).because(|| "loading the filter")?;
     look()

@@ -94,7 +94,8 @@ impl Program {
             for word in &self.argv {
                 argv.push(text(word.as_bytes())?);
             }
-            let env = self.env.iter().map(|(name, value)| text(format!("{name}={value}").as_bytes()));
+            let env =
+                self.env.iter().map(|(name, value)| text(format!("{name}={value}").as_bytes()));
             Ok((init, argv, env.collect::<Result<Vec<_>, _>>()?))
         };
         match prepared() {

@@ -82,8 +82,7 @@ impl<'a> View<'a> {
 
     /// Makes it the root of this process. Nothing can be added any more, and nothing else seen.
     pub(crate) fn enter(self) -> Result<(), Failure> {
-        mount_remount(self.root, FLAGS | MountFlags::RDONLY, c"")
-            .because(|| "closing the view")?;
+        mount_remount(self.root, FLAGS | MountFlags::RDONLY, c"").because(|| "closing the view")?;
         become_root(self.root)
     }
 

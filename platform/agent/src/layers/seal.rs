@@ -54,8 +54,8 @@ pub(crate) fn seal(
         .ok()
         .and_then(Pid::from_raw)
         .ok_or_else(|| Failure::not_found(format!("{instance} has no process")))?;
-    let init_fd =
-        pidfd_open(init, PidfdFlags::empty()).because(|| format!("opening {instance}'s process"))?;
+    let init_fd = pidfd_open(init, PidfdFlags::empty())
+        .because(|| format!("opening {instance}'s process"))?;
     // After the pidfd is held: a process of this leaf is the container's, whatever its number was.
     let running = inside.leaf.processes();
     if !running.contains(&inside.init) {
@@ -76,10 +76,7 @@ pub(crate) fn seal(
 }
 
 /// In the child.
-pub(crate) fn seal_child(
-    job: &SealJob,
-    descriptors: Vec<OwnedFd>,
-) -> Result<(u64, u64), Failure> {
+pub(crate) fn seal_child(job: &SealJob, descriptors: Vec<OwnedFd>) -> Result<(u64, u64), Failure> {
     let [archive, init] = <[OwnedFd; 2]>::try_from(descriptors)
         .map_err(|_| Failure::refused("sealing takes two descriptors"))?;
     confined::leave_network()?;
@@ -89,11 +86,11 @@ pub(crate) fn seal_child(
     )
     .because(|| "entering the container")?;
     confined::become_inner_root()?;
-    let limits =
-        Limits { file_bytes: ARCHIVE_BYTES_MAX, cpu_s: TIME_MAX.as_secs(), files: 512 };
+    let limits = Limits { file_bytes: ARCHIVE_BYTES_MAX, cpu_s: TIME_MAX.as_secs(), files: 512 };
     confined::drop_to(0, Kept::Reading, limits)?;
     confined::bind_to_agent()?;
-    let mut out = Writer::new(BufWriter::with_capacity(256 * 1024, File::from(archive)), Rules::App);
+    let mut out =
+        Writer::new(BufWriter::with_capacity(256 * 1024, File::from(archive)), Rules::App);
     walk(&path(&job.part), BOUNDS, Odd::Refused, &mut out)?;
     let (_, written) = out.finish().because(|| "writing the layer")?;
     Ok((written.entries, written.bytes))

@@ -86,7 +86,11 @@ pub(crate) fn list(context: &Context) -> Answer {
 
 impl Trees {
     /// Removes every tree that is not in `live`. Whoever wants one unpacked meanwhile waits.
-    pub(crate) fn collect(&self, context: &Context, live: &BTreeSet<Digest>) -> Result<(), Failure> {
+    pub(crate) fn collect(
+        &self,
+        context: &Context,
+        live: &BTreeSet<Digest>,
+    ) -> Result<(), Failure> {
         let trees = context.trees();
         for name in names(&trees)? {
             let Some(diff_id) = digest(&name).filter(|diff_id| !live.contains(diff_id)) else {

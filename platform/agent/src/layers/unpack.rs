@@ -80,8 +80,8 @@ fn into(
         // Whatever the umask is.
         .and_then(|()| fs::set_permissions(tree, fs::Permissions::from_mode(0o755)))
         .because(|| format!("making {}", tree.display()))?;
-    let (theirs, ours) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .because(|| "making a pipe")?;
+    let (theirs, ours) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).because(|| "making a pipe")?;
     let job = Job::Unpack(UnpackJob { tree: tree.into(), ids: context.stack_block() });
     let what = format!("unpacking layer {diff_id}");
     let child = confined::start(context, LIMITS, job, std::slice::from_ref(&theirs))?;
@@ -168,8 +168,7 @@ pub(crate) fn unpack_child(
     .because(|| "entering a user namespace")?;
     confined::become_inner_root()?;
     let caps = Caps::LAYER;
-    let limits =
-        Limits { file_bytes: caps.file_bytes_max, cpu_s: TIME_MAX.as_secs(), files: 64 };
+    let limits = Limits { file_bytes: caps.file_bytes_max, cpu_s: TIME_MAX.as_secs(), files: 64 };
     let root = File::open("/").because(|| "opening the tree")?;
     confined::drop_to(0, Kept::Owners, limits)?;
     confined::bind_to_agent()?;

@@ -82,8 +82,7 @@ impl<W: Write> Walk<'_, W> {
         }
         for found in self.sorted(folder, path)? {
             let name = found.name.strip_suffix(b"/").unwrap_or(&found.name);
-            let inside =
-                if path.is_empty() { name.to_vec() } else { [path, b"/", name].concat() };
+            let inside = if path.is_empty() { name.to_vec() } else { [path, b"/", name].concat() };
             self.entry(folder, name, &inside, &found.stat, depth)?;
         }
         Ok(())
@@ -139,7 +138,8 @@ impl<W: Write> Walk<'_, W> {
             _ if self.odd == Odd::LeftOut => Ok(()),
             other => {
                 let kind = kind(other);
-                let message = format!("{} is a {kind}, which cannot be in an image: remove it", shown(path));
+                let message =
+                    format!("{} is a {kind}, which cannot be in an image: remove it", shown(path));
                 Err(Failure::new(FailureCode::Invalid, message))
             }
         }

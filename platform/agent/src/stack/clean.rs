@@ -11,7 +11,15 @@ use crate::run_wire::APP_USER;
 
 /// Folders that are emptied.
 const EMPTIED: [&str; 10] = [
-    "boot", "dev", "run", "tmp", "var/backups", "var/cache", "var/lib/apt", "var/log", "var/tmp",
+    "boot",
+    "dev",
+    "run",
+    "tmp",
+    "var/backups",
+    "var/cache",
+    "var/lib/apt",
+    "var/log",
+    "var/tmp",
     "usr/share/info",
 ];
 /// Files that are removed.

@@ -46,8 +46,7 @@ pub(crate) fn adopt(context: &Arc<Context>) -> Result<(), Failure> {
 fn find(context: &Context, program: Program) -> Option<(Note, Process, Vec<OwnedFd>)> {
     let note: Note = serde_json::from_slice(&fs::read(note_path(context, program)).ok()?).ok()?;
     let leaf = context.cgroups.leaf(&note.leaf);
-    let process =
-        Process::open(note.identity.pid, None, leaf, note.build.clone()).ok()?;
+    let process = Process::open(note.identity.pid, None, leaf, note.build.clone()).ok()?;
     // Only now the number cannot be given to another process any more.
     let same = Identity::of(note.identity.pid).is_ok_and(|found| found == note.identity);
     if !same || process.has_ended() {

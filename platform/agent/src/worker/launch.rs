@@ -75,9 +75,7 @@ pub(super) fn forget(context: &Context, program: Program) -> Result<(), Failure>
 
 fn limits(program: Program) -> LeafLimits {
     match program {
-        Program::Route => {
-            LeafLimits { memory_bytes: 2 << 30, cpu_milli: CPU_MILLI, pids: 1024 }
-        }
+        Program::Route => LeafLimits { memory_bytes: 2 << 30, cpu_milli: CPU_MILLI, pids: 1024 },
         Program::Wasm => LeafLimits { memory_bytes: 1 << 30, cpu_milli: CPU_MILLI, pids: 1024 },
     }
 }
@@ -159,8 +157,9 @@ fn begin(
         id,
     });
     let (mut child, socket) = confined::spawn(context)?;
-    let heard = confined::give(&socket, leaf, job, &descriptors)
-        .and_then(|()| confined::heard_exec(&socket, &format!("starting berthd {}", word(program))));
+    let heard = confined::give(&socket, leaf, job, &descriptors).and_then(|()| {
+        confined::heard_exec(&socket, &format!("starting berthd {}", word(program)))
+    });
     if heard.is_err() {
         let _ = child.kill();
         let _ = child.wait();
@@ -221,17 +220,20 @@ pub(crate) fn child(job: &WorkerJob, mut descriptors: Vec<OwnedFd>) -> Result<()
         job.data.as_os_str().as_encoded_bytes(),
     ];
     let argv = words.map(nix_text).into_iter().collect::<Result<Vec<_>, _>>()?;
-    let env = [c"PATH=/usr/bin:/bin".to_owned(), c"HOME=/nonexistent".to_owned(), c"LC_ALL=C.UTF-8".to_owned()];
+    let env = [
+        c"PATH=/usr/bin:/bin".to_owned(),
+        c"HOME=/nonexistent".to_owned(),
+        c"LC_ALL=C.UTF-8".to_owned(),
+    ];
     rustix::process::chdir("/").because(|| "entering /")?;
     confined::place(descriptors)?;
     confined::drop_to(job.id, Kept::Nothing, limits)?;
     crate::runner::reset_signals();
     match nix::unistd::execve(&path, &argv, &env) {
         Ok(never) => match never {},
-        Err(error) => Err(Failure::machine(format!(
-            "executing {} failed: {error}",
-            job.program.display()
-        ))),
+        Err(error) => {
+            Err(Failure::machine(format!("executing {} failed: {error}", job.program.display())))
+        }
     }
 }
 

@@ -90,9 +90,7 @@ pub(super) fn number(field: &[u8]) -> Result<u64, TarError> {
     }
     let digits = text(field).trim_ascii();
     digits.iter().try_fold(0_u64, |value, digit| match digit {
-        b'0'..=b'7' => {
-            value.checked_mul(8).map(|v| v + u64::from(digit - b'0')).ok_or(WRONG)
-        }
+        b'0'..=b'7' => value.checked_mul(8).map(|v| v + u64::from(digit - b'0')).ok_or(WRONG),
         _ => Err(WRONG),
     })
 }

@@ -214,7 +214,11 @@ impl<R: Read> Reader<R> {
         check_path(&path, self.caps.path_bytes_max)?;
         if parts.len() > self.caps.depth_max {
             let max = self.caps.depth_max as u64;
-            return Err(TarError::Limit { what: "directories in one another", max, path: shown(&path) });
+            return Err(TarError::Limit {
+                what: "directories in one another",
+                max,
+                path: shown(&path),
+            });
         }
         Ok(path)
     }

@@ -185,7 +185,10 @@ impl<W: Write> Writer<W> {
             Rules::Stack => (attributes.uid, attributes.gid),
         };
         if owner.0.max(owner.1) > OCTAL_ID_MAX {
-            return Err(TarError::Path { path: shown(name), why: "its numeric owner is too large" });
+            return Err(TarError::Path {
+                path: shown(name),
+                why: "its numeric owner is too large",
+            });
         }
         let records = pax(name, target, size);
         if !records.is_empty() {

@@ -11,7 +11,7 @@ fn web(built: &crate::platform::Built) -> String {
 async fn a_package_with_a_factory_is_installed_from_its_pyproject() {
     let platform = Platform::start().await;
     let source = Source::of(&[
-        ("pyproject.toml", "[project]\nname = \"harbour\"\nversion = \"1.0\"\ndependencies = [\"flask==3.1.0\"]\n[build-system]\nrequires = [\"flit_core<4\"]\nbuild-backend = \"flit_core.buildapi\"\n"),
+        ("pyproject.toml", "[project]\nname = \"harbour\"\nversion = \"1.0\"\ndescription = \"A harbour\"\ndependencies = [\"flask==3.1.0\"]\n[build-system]\nrequires = [\"flit_core<4\"]\nbuild-backend = \"flit_core.buildapi\"\n"),
         ("harbour/__init__.py", "\"\"\"A harbour.\"\"\"\nfrom importlib.metadata import version\nfrom flask import Flask\n\n\ndef create_app(test_config=None):\n    app = Flask(__name__)\n    app.add_url_rule('/', view_func=lambda: 'harbour ' + version('harbour'))\n    return app\n"),
     ]);
     let mut app = platform.app();
@@ -29,10 +29,10 @@ async fn a_package_with_a_factory_is_installed_from_its_pyproject() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_locked_uv_project_with_fastapi_runs_with_the_uvicorn_that_is_added() {
     let platform = Platform::start().await;
-    // The lock file is written by uv itself in a build of its own: it names the registry in use.
+    // The lock file is written by uv itself: it names the registry in use.
     let project = "[project]\nname = \"buoy\"\nversion = \"0.1.0\"\nrequires-python = \">=3.11\"\ndependencies = [\"fastapi>=0.115\"]\n";
     let main = "from fastapi import FastAPI\n\napp = FastAPI()\n\n\n@app.get('/')\ndef index():\n    return {'buoy': True}\n";
-    let lock = lock(&platform, project).await;
+    let lock = lock(project);
     let source = Source::of(&[("pyproject.toml", project), ("main.py", main)]).with_bytes("uv.lock", lock);
     let built = platform.build(&mut platform.app(), &source).await;
     show("uv", &built);
@@ -44,13 +44,7 @@ async fn a_locked_uv_project_with_fastapi_runs_with_the_uvicorn_that_is_added() 
 }
 
 /// What `uv lock` makes of a project, by uv from the registry of this machine.
-async fn lock(platform: &Platform, project: &str) -> Vec<u8> {
-    let source = Source::of(&[
-        ("requirements.txt", "uv==0.13.8\n"),
-        ("project/pyproject.toml", project),
-        ("manage.py", "import pathlib, subprocess\nsubprocess.run(['uv', 'lock', '--project', 'project', '--python', '/usr/bin/python3.11'], check=True)\n"),
-    ]);
-    let _ = (platform, source);
+fn lock(project: &str) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("pyproject.toml"), project).unwrap();
     let run = |program: &str, arguments: &[&str]| {
@@ -122,8 +116,8 @@ async fn a_vite_site_is_built_and_then_served_without_node_in_the_image() {
 async fn a_server_with_a_build_script_is_pruned_and_its_packages_are_a_layer() {
     let platform = Platform::start().await;
     let source = Source::of(&[
-        ("package.json", r#"{"name":"api","private":true,"engines":{"node":"20.x"},"scripts":{"build":"esbuild server.ts --outfile=out.js --platform=node","start":"node out.js"},"dependencies":{"ms":"2.1.3"},"devDependencies":{"esbuild":"0.24.0"}}"#),
-        ("server.ts", "import http from 'node:http';\nconst ms: any = require('ms');\nhttp.createServer((_q, r) => r.end('ms ' + ms('2 days') + ' ' + process.version)).listen(process.env.PORT);\n"),
+        ("package.json", r#"{"name":"api","private":true,"engines":{"node":"20.x"},"scripts":{"build":"esbuild server.ts --outfile=out.js --format=cjs --platform=node","start":"node out.js"},"dependencies":{"ms":"2.1.3"},"devDependencies":{"esbuild":"0.24.0"}}"#),
+        ("server.ts", "import http from 'node:http';\nimport ms from 'ms';\nhttp.createServer((_q: any, r: any) => r.end('ms ' + ms('2 days') + ' ' + process.version)).listen(process.env.PORT);\n"),
     ]);
     let built = platform.build(&mut platform.app(), &source).await;
     show("esbuild", &built);

@@ -131,10 +131,16 @@ impl Platform {
 
     /// Builds files and, where it succeeds, keeps what the next build of the app may use.
     pub(crate) async fn build(&self, app: &mut App, files: &Source) -> Built {
-        self.build_until(app, files, CancellationToken::new()).await
+        self.build_watched(app, files, CancellationToken::new(), |_| {}).await
     }
 
-    pub(crate) async fn build_until(&self, app: &mut App, files: &Source, cancel: CancellationToken) -> Built {
+    pub(crate) async fn build_watched(
+        &self,
+        app: &mut App,
+        files: &Source,
+        cancel: CancellationToken,
+        watch: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Built {
         let request = berth_build::Request {
             build: self.id(BuildId::new),
             container: self.id(InstanceId::new),
@@ -154,7 +160,10 @@ impl Platform {
         };
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let into = Arc::clone(&lines);
-        let log = move |line: &str| into.lock().unwrap().push(line.to_owned());
+        let log = move |line: &str| {
+            into.lock().unwrap().push(line.to_owned());
+            watch(line);
+        };
         let result = self.builder.build(request, Arc::new(log), cancel).await;
         if let Ok(outcome) = &result {
             app.restored = Some(outcome.restored.clone());

@@ -100,7 +100,7 @@ impl Running<'_> {
     }
 
     pub(crate) fn get(&self, path: &str, headers: &str) -> Answer {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: app.localhost\r\nConnection: close\r\n{headers}\r\n"))
+        self.ask(&format!("GET {path} HTTP/1.0\r\nHost: app.localhost\r\n{headers}\r\n"))
     }
 
     pub(crate) fn ask(&self, request: &str) -> Answer {

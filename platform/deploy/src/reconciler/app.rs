@@ -242,3 +242,21 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_failures_the_next_start_waits_longer_and_never_longer_than_five_minutes() {
+        let mut hold = Hold::default();
+        let waits: Vec<_> = (0..14)
+            .map(|_| {
+                hold.failed(0);
+                hold.until_ms
+            })
+            .collect();
+        assert_eq!(waits[..5], [0, 1000, 2000, 4000, 8000]);
+        assert_eq!(waits[13], 300_000);
+    }
+}

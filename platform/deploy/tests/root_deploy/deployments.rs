@@ -198,6 +198,27 @@ async fn a_check_that_answers_an_error_is_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_layer_that_is_not_there_and_a_program_that_is_not_there_are_named() {
+    let (error, _) = fails(&[("web", SERVE)], |host, _, bad| {
+        let mut state = host.records.lock();
+        let layers = &mut state.launches.get_mut(&bad).unwrap().image.layers;
+        layers.push(LayerRef { diff_id: Digest::from_sha256([9; 32]), ..layers[0].clone() });
+    })
+    .await;
+    assert!(error.contains("cannot read layer sha256:0909"), "{error}");
+
+    let (error, told) = fails(&[("web", "")], |host, _, bad| {
+        let mut state = host.records.lock();
+        let processes = &mut state.releases.get_mut(&bad).unwrap().manifest.processes;
+        let web = processes.get_mut(&"web".parse().unwrap()).unwrap();
+        web.command = vec!["gunicorn".to_owned()];
+    })
+    .await;
+    assert!(error.contains("web.1 ended with exit code 127"), "{error}");
+    assert!(told.contains("gunicorn"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_release_phase_runs_first_and_its_output_is_shown() {
     let host = Host::start().await;
     let app = host.records.app("hello");

@@ -52,8 +52,10 @@ fn is_settled(snapshot: &Snapshot) -> bool {
     let Some(current) = &snapshot.current else { return true };
     let wanted = Formation::of(current, settings).processes;
     let mut left = wanted.clone();
-    for row in instances(snapshot).filter(|row| row.state < InstanceState::Draining) {
-        let fits = row.release == current.id && row.restarts == settings.restarts && row.state == InstanceState::Ready;
+    // Instances of the release before may still be kept for the watch; they get no requests.
+    let own = instances(snapshot).filter(|row| row.release == current.id);
+    for row in own.filter(|row| row.state < InstanceState::Draining) {
+        let fits = row.restarts == settings.restarts && row.state == InstanceState::Ready;
         match left.get_mut(&row.process) {
             Some(count) if fits && *count > 0 => *count -= 1,
             _ => return false,

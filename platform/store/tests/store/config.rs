@@ -129,8 +129,8 @@ async fn a_change_that_is_let_go_anywhere_is_there_whole_or_not_at_all() {
     let store = Fixture::new().await;
     let app = store.new_app("hello").await;
     let (mut let_go, mut done) = (0, 0);
-    for polls in (0..200).step_by(3) {
-        let value = polls.to_string();
+    for turn in 0..120 {
+        let (polls, value) = (turn % 24, turn.to_string());
         let change = configure(&["A", "B", "C", "D"].map(|name| (name, value.as_str())));
         let by = by();
         let changing = Box::pin(store.change(Some(app.id), &change, None, &by));
