@@ -68,7 +68,8 @@ impl Browser {
                 self.cookies.insert(name.to_owned(), value.to_owned());
             }
         }
-        let location = answer.headers().get("location").and_then(|l| l.to_str().ok()).map(str::to_owned);
+        let location =
+            answer.headers().get("location").and_then(|l| l.to_str().ok()).map(str::to_owned);
         Ok(Page { status: answer.status().as_u16(), location, text: answer.text()? })
     }
 }

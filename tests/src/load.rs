@@ -25,18 +25,30 @@ pub struct Seen {
     pub failures: Vec<String>,
 }
 
+/// What is requested.
+#[derive(Debug, Clone, Copy)]
+pub struct Form {
+    /// Path of GET requests.
+    pub get: &'static str,
+    /// Path of POST requests.
+    pub post: &'static str,
+    /// Body of POST requests, as a form.
+    pub body: &'static str,
+}
+
 const THREADS: u64 = 8;
 
 impl Load {
-    /// Starts some `per_second` requests a second to `path` of `host`; every answer must be 200.
-    pub fn start(router: SocketAddr, host: &str, path: &str, per_second: u64) -> Self {
+    /// Starts some `per_second` requests a second to `host`; every answer must be 200 to a GET, 200
+    /// or 303 to a POST.
+    pub fn start(router: SocketAddr, host: &str, form: Form, per_second: u64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let sent = Arc::new(AtomicU64::new(0));
         let failures = Arc::new(Mutex::new(Vec::new()));
         let threads = (0..THREADS)
             .map(|number| {
                 let (stop, sent, failures) = (stop.clone(), sent.clone(), failures.clone());
-                let (host, path) = (host.to_owned(), path.to_owned());
+                let host = host.to_owned();
                 std::thread::spawn(move || {
                     let mut kept: Option<TcpStream> = None;
                     let pause = Duration::from_secs_f64(THREADS as f64 / per_second as f64);
@@ -45,7 +57,7 @@ impl Load {
                         let count = sent.fetch_add(1, Ordering::Relaxed);
                         let post = count.is_multiple_of(4);
                         let keep = number.is_multiple_of(2);
-                        if let Err(error) = request(router, &host, &path, post, keep, &mut kept) {
+                        if let Err(error) = request(router, &host, form, post, keep, &mut kept) {
                             kept = None;
                             if let Ok(mut failures) = failures.lock() {
                                 failures.push(format!("{error:#}"));
@@ -82,7 +94,7 @@ impl Load {
 fn request(
     router: SocketAddr,
     host: &str,
-    path: &str,
+    form: Form,
     post: bool,
     keep: bool,
     kept: &mut Option<TcpStream>,
@@ -97,9 +109,13 @@ fn request(
         }
     };
     let connection = if keep { "keep-alive" } else { "close" };
-    let (method, body) = if post { ("POST", "hello=world") } else { ("GET", "") };
+    let (method, path, body) =
+        if post { ("POST", form.post, form.body) } else { ("GET", form.get, "") };
     let length = if post {
-        format!("Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n", body.len())
+        format!(
+            "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n",
+            body.len()
+        )
     } else {
         String::new()
     };
@@ -108,7 +124,7 @@ fn request(
     )?;
     let (head, closes) = read_answer(&mut stream)?;
     let status = head.split(' ').nth(1).unwrap_or_default().to_owned();
-    anyhow::ensure!(status == "200", "{method} {path}: {head}");
+    anyhow::ensure!(status == "200" || (post && status == "303"), "{method} {path}: {head}");
     if keep && !closes {
         *kept = Some(stream);
     }

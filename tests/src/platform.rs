@@ -60,11 +60,8 @@ impl Platform {
     pub fn start_with(config: &str) -> Self {
         let parent = Path::new("/var/lib/berth-test");
         std::fs::create_dir_all(parent).expect("tests that make containers need root");
-        let data = tempfile::Builder::new()
-            .prefix("t")
-            .tempdir_in(parent)
-            .expect("a data folder")
-            .keep();
+        let data =
+            tempfile::Builder::new().prefix("t").tempdir_in(parent).expect("a data folder").keep();
         let file = data.join("config.toml");
         std::fs::write(&file, config).expect("a configuration file");
         let options = vec!["--config".to_owned(), file.display().to_string()];
@@ -98,7 +95,12 @@ impl Platform {
             .args(&self.options)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(std::fs::File::options().create(true).append(true).open(self.data.join("berthd.log"))?);
+            .stderr(
+                std::fs::File::options()
+                    .create(true)
+                    .append(true)
+                    .open(self.data.join("berthd.log"))?,
+            );
         let mut child = command.spawn().context("cannot start berthd")?;
         let stdout = child.stdout.take().context("no standard output")?;
         self.child = Some(child);

@@ -6,20 +6,40 @@ const GOOD: &str = "web: python3 -m http.server --bind 0.0.0.0 $PORT\n";
 
 fn app(procfile: &str) -> Repository {
     let repository = Repository::new();
-    repository.write("requirements.txt", "").write("index.html", "the first").write("Procfile", procfile);
+    repository
+        .write("requirements.txt", "")
+        .write("index.html", "the first")
+        .write("Procfile", procfile);
     repository.commit("An app");
     repository
 }
 
-/// Everything of the machine that a deploy could leave behind.
-fn traces() -> Vec<String> {
+/// Everything of this platform that a deploy could leave behind: loop devices, mounts, links in its
+/// network, folders of containers, control groups, processes.
+fn traces(platform: &Platform) -> Vec<String> {
+    let id = std::fs::read_to_string(platform.data.join("id")).unwrap().trim().to_owned();
+    let data = platform.data.display().to_string();
     let run = |program: &str, arguments: &[&str]| {
         let output = std::process::Command::new(program).args(arguments).output().expect("starts");
         String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect::<Vec<_>>()
     };
-    let mut all = run("losetup", &["--list", "--noheadings", "--output", "BACK-FILE"]);
-    all.extend(run("ip", &["-brief", "link"]).iter().map(|l| l.split(' ').next().unwrap_or_default().to_owned()));
-    all.extend(std::fs::read_to_string("/proc/mounts").unwrap().lines().map(str::to_owned));
+    let own = |lines: Vec<String>| {
+        lines.into_iter().filter(|line| line.contains(&id) || line.contains(&data))
+    };
+    let mut all: Vec<String> =
+        own(run("losetup", &["--list", "--noheadings", "--output", "BACK-FILE"])).collect();
+    all.extend(own(std::fs::read_to_string("/proc/mounts")
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect()));
+    all.extend(own(run("find", &["/sys/fs/cgroup", "-type", "d"])));
+    all.extend(own(run("ps", &["-e", "-o", "args="])).filter(|line| !line.starts_with("git")));
+    let links = run("nsenter", &[&format!("--net=/run/berth/{id}/net"), "ip", "-brief", "link"]);
+    all.extend(
+        links.iter().map(|line| line.split(['@', ' ']).next().unwrap_or_default().to_owned()),
+    );
+    all.extend(run("ls", &[&format!("/run/berth/{id}/i"), &format!("{data}/disks")]));
     all.sort();
     all
 }
@@ -44,31 +64,40 @@ fn a_failing_deploy_says_why_keeps_the_old_release_and_leaves_nothing() {
     let before = wait_for("the deploy to settle", 30, || {
         let ps: serde_json::Value =
             serde_json::from_str(&platform.must(&["ps", "--app", "app", "--json"])).ok()?;
-        (ps["items"].as_array()?.len() == 1).then(traces)
+        (ps["items"].as_array()?.len() == 1).then(|| traces(&platform))
     });
 
     for (procfile, reasons) in [
-        ("web: echo starting; exit 3\n", &["starting", "exited", "3"][..]),
+        ("web: echo starting; exit 3\n", &["starting", "exit code 3"][..]),
         ("web: python3 -m http.server --bind 0.0.0.0 8123\n", &["8123", "5000"]),
         ("web: python3 -m http.server --bind 127.0.0.1 $PORT\n", &["127.0.0.1"]),
         ("web: echo waiting for nothing; sleep 600\n", &["waiting for nothing", "5000"]),
-        ("release: echo migrating; exit 7\nweb: python3 -m http.server --bind 0.0.0.0 $PORT\n", &["migrating", "7"]),
+        (
+            "release: echo migrating; exit 7\nweb: python3 -m http.server --bind 0.0.0.0 $PORT\n",
+            &["migrating", "7"],
+        ),
         ("<<<<<<< HEAD\nweb: true\n=======\nweb: false\n>>>>>>> x\n", &["Procfile"]),
     ] {
         repository.write("Procfile", procfile);
         repository.commit("Broken");
         refused(&platform, &repository, reasons);
     }
-    repository.write("Procfile", GOOD).write("requirements.txt", "no-such-package-of-berth==9.9.9\n");
+    repository
+        .write("Procfile", GOOD)
+        .write("requirements.txt", "no-such-package-of-berth==9.9.9\n");
     repository.commit("A package that is nowhere");
     refused(&platform, &repository, &["no-such-package-of-berth"]);
 
-    let left = wait_for("what failed to be gone", 30, || {
-        let now = traces();
-        let new: Vec<_> = now.iter().filter(|line| !before.contains(line)).cloned().collect();
-        new.is_empty().then_some(new)
-    });
-    assert!(left.is_empty());
+    let mut left = Vec::new();
+    for _ in 0..200 {
+        left = traces(&platform);
+        left.retain(|line| !before.contains(line));
+        if left.is_empty() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert!(left.is_empty(), "left behind: {left:#?}");
 
     repository.write("requirements.txt", "").write("index.html", "the second");
     repository.commit("Mended");

@@ -16,7 +16,8 @@ fn a_static_site_serves_ranges_etags_and_its_own_not_found() {
     let etag = page.headers()["etag"].clone();
     let again = client.get(platform.url("site", "/")).header("if-none-match", etag).send().unwrap();
     assert_eq!(again.status(), 304);
-    let range = client.get(platform.url("site", "/big.txt")).header("range", "bytes=10-13").send().unwrap();
+    let range =
+        client.get(platform.url("site", "/big.txt")).header("range", "bytes=10-13").send().unwrap();
     assert_eq!((range.status().as_u16(), range.text().unwrap().as_str()), (206, "0123"));
     assert_eq!(platform.get("site", "/nowhere").unwrap().0, 404);
 }

@@ -31,7 +31,14 @@ fn edit(repository: &Repository, file: &str, from: &str, to: &str) {
 }
 
 /// One more push with a change, and back again.
-fn change_and_roll_back(platform: &Platform, repository: &Repository, app: &str, path: &str, before: &str, after: &str) {
+fn change_and_roll_back(
+    platform: &Platform,
+    repository: &Repository,
+    app: &str,
+    path: &str,
+    before: &str,
+    after: &str,
+) {
     repository.commit("A change");
     repository.deploy(platform, app);
     assert!(platform.get(app, path).unwrap().1.contains(after));
@@ -46,10 +53,18 @@ fn flasks_own_tutorial_registers_logs_in_writes_and_rolls_back() {
     let platform = Platform::start();
     let repository = Repository::new();
     let fetched = tempfile::tempdir().unwrap();
-    run(fetched.path(), "pip3", &["download", "--quiet", "--no-deps", "--no-binary", "flask", "flask==3.1.0"]);
+    run(
+        fetched.path(),
+        "pip3",
+        &["download", "--quiet", "--no-deps", "--no-binary", "flask", "flask==3.1.0"],
+    );
     run(fetched.path(), "tar", &["xzf", "flask-3.1.0.tar.gz"]);
     let tutorial = fetched.path().join("flask-3.1.0/examples/tutorial");
-    run(&tutorial, "cp", &["-r", "flaskr", "pyproject.toml", &repository.path().display().to_string()]);
+    run(
+        &tutorial,
+        "cp",
+        &["-r", "flaskr", "pyproject.toml", &repository.path().display().to_string()],
+    );
     repository.write("requirements.txt", "flask==3.1.0\ngunicorn==23.0.0\n");
     repository.write(
         "Procfile",
@@ -60,7 +75,10 @@ fn flasks_own_tutorial_registers_logs_in_writes_and_rolls_back() {
 
     let mut browser = Browser::on(&platform, "flaskr");
     let person = [("username", "ada"), ("password", "countess")];
-    assert_eq!(browser.post("/auth/register", &person).unwrap().location.as_deref(), Some("/auth/login"));
+    assert_eq!(
+        browser.post("/auth/register", &person).unwrap().location.as_deref(),
+        Some("/auth/login")
+    );
     assert_eq!(browser.post("/auth/login", &person).unwrap().status, 302);
     assert!(browser.get("/").unwrap().text.contains("Log Out"));
     browser.post("/create", &[("title", "On engines"), ("body", "They weave.")]).unwrap();
@@ -88,7 +106,14 @@ fn the_output_of_express_generator_answers_and_rolls_back() {
     assert_eq!(browser.get("/nowhere").unwrap().status, 404);
 
     edit(&repository, "routes/index.js", "'Express'", "'Second Edition'");
-    change_and_roll_back(&platform, &repository, "express", "/", "Welcome to Express", "Second Edition");
+    change_and_roll_back(
+        &platform,
+        &repository,
+        "express",
+        "/",
+        "Welcome to Express",
+        "Second Edition",
+    );
 }
 
 #[test]
@@ -98,13 +123,18 @@ fn a_vite_site_is_built_from_source_and_served() {
     let folder = repository.path();
     run(&folder, "npx", &["--yes", "create-vite@7.0.0", "site", "--template", "vanilla"]);
     run(&folder, "sh", &["-c", "cp -r site/. . && rm -r site"]);
-    run(&folder, "npm", &["install", "--package-lock-only", "--no-audit", "--no-fund"]);
+    // As it was made: without a lockfile, which the push warns of.
     repository.commit("Vite");
     repository.deploy(&platform, "vite");
 
     let mut browser = Browser::on(&platform, "vite");
     let page = browser.get("/").unwrap().text;
-    let script = page.split("src=\"").nth(1).and_then(|t| t.split('"').next()).expect("a built script").to_owned();
+    let script = page
+        .split("src=\"")
+        .nth(1)
+        .and_then(|t| t.split('"').next())
+        .expect("a built script")
+        .to_owned();
     assert!(script.starts_with("/assets/"), "{page}");
     assert!(browser.get(&script).unwrap().text.contains("Hello Vite"));
 
@@ -122,9 +152,20 @@ fn a_django_startproject_migrates_logs_in_writes_and_rolls_back() {
     run(
         &folder,
         "sh",
-        &["-c", &format!("PYTHONPATH={} python3 -m django startproject mysite .", tools.path().display())],
+        &[
+            "-c",
+            &format!(
+                "PYTHONPATH={} python3 -m django startproject mysite .",
+                tools.path().display()
+            ),
+        ],
     );
-    edit(&repository, "mysite/settings.py", "ALLOWED_HOSTS = []", "ALLOWED_HOSTS = ['*']\nSTATIC_ROOT = BASE_DIR / 'staticfiles'");
+    edit(
+        &repository,
+        "mysite/settings.py",
+        "ALLOWED_HOSTS = []",
+        "ALLOWED_HOSTS = ['*']\nSTATIC_ROOT = BASE_DIR / 'staticfiles'",
+    );
     edit(
         &repository,
         "mysite/settings.py",
@@ -139,8 +180,13 @@ fn a_django_startproject_migrates_logs_in_writes_and_rolls_back() {
     repository.commit("Django");
     platform.must(&["apps", "create", "django", "--no-remote"]);
     platform.must(&[
-        "config", "set", "--app", "django", "DJANGO_SUPERUSER_USERNAME=ada",
-        "DJANGO_SUPERUSER_PASSWORD=countess-of-lovelace", "DJANGO_SUPERUSER_EMAIL=ada@localhost",
+        "config",
+        "set",
+        "--app",
+        "django",
+        "DJANGO_SUPERUSER_USERNAME=ada",
+        "DJANGO_SUPERUSER_PASSWORD=countess-of-lovelace",
+        "DJANGO_SUPERUSER_EMAIL=ada@localhost",
     ]);
     repository.deploy(&platform, "django");
 
@@ -150,14 +196,33 @@ fn a_django_startproject_migrates_logs_in_writes_and_rolls_back() {
     assert_eq!(browser.get("/static/admin/css/base.css").unwrap().status, 200);
     let signed_in = browser.post(
         "/admin/login/",
-        &[("username", "ada"), ("password", "countess-of-lovelace"), ("csrfmiddlewaretoken", &token), ("next", "/admin/")],
+        &[
+            ("username", "ada"),
+            ("password", "countess-of-lovelace"),
+            ("csrfmiddlewaretoken", &token),
+            ("next", "/admin/"),
+        ],
     );
     assert_eq!(signed_in.unwrap().location.as_deref(), Some("/admin/"));
     let form = browser.get("/admin/auth/group/add/").unwrap();
     let token = field(&form.text, "csrfmiddlewaretoken").expect("a token");
-    browser.post("/admin/auth/group/add/", &[("name", "Engineers"), ("csrfmiddlewaretoken", &token)]).unwrap();
+    browser
+        .post("/admin/auth/group/add/", &[("name", "Engineers"), ("csrfmiddlewaretoken", &token)])
+        .unwrap();
     assert!(browser.get("/admin/auth/group/").unwrap().text.contains("Engineers"));
 
-    edit(&repository, "mysite/urls.py", "urlpatterns = [", "admin.site.site_header = 'Second Edition'\nurlpatterns = [");
-    change_and_roll_back(&platform, &repository, "django", "/admin/login/", "Django administration", "Second Edition");
+    edit(
+        &repository,
+        "mysite/urls.py",
+        "urlpatterns = [",
+        "admin.site.site_header = 'Second Edition'\nurlpatterns = [",
+    );
+    change_and_roll_back(
+        &platform,
+        &repository,
+        "django",
+        "/admin/login/",
+        "Django administration",
+        "Second Edition",
+    );
 }

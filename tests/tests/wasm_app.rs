@@ -4,7 +4,8 @@ use acceptance::platform::programs;
 use acceptance::{Platform, Repository};
 
 fn component() -> Vec<u8> {
-    std::fs::read(programs().join("samples/wasm-hello/app.wasm")).expect("cargo xtask build makes it")
+    std::fs::read(programs().join("samples/wasm-hello/app.wasm"))
+        .expect("cargo xtask build makes it")
 }
 
 #[test]
@@ -21,7 +22,7 @@ fn a_pushed_component_answers_and_follows_config_and_rollback() {
     assert_eq!(status, 200, "{before}");
     let posted = platform
         .client("hello.localhost")
-        .post(platform.url("hello", "/echo"))
+        .post(platform.url("hello", "/"))
         .body("a body")
         .send()
         .unwrap();
@@ -33,7 +34,8 @@ fn a_pushed_component_answers_and_follows_config_and_rollback() {
     assert_eq!(platform.get("hello", "/").unwrap().1, before);
 
     let releases: serde_json::Value =
-        serde_json::from_str(&platform.must(&["releases", "list", "--app", "hello", "--json"])).unwrap();
+        serde_json::from_str(&platform.must(&["releases", "list", "--app", "hello", "--json"]))
+            .unwrap();
     assert_eq!(releases["items"].as_array().unwrap().len(), 3, "{releases}");
 }
 

@@ -20,8 +20,8 @@ pub mod bindings {
     });
 }
 
-pub use bindings::berth::buildpack::{inventory, layers, log, source, tools, workspace};
 pub use bindings::berth::buildpack::types::{Context, Failure, Plan, Require};
+pub use bindings::berth::buildpack::{inventory, layers, log, source, tools, workspace};
 pub use bindings::export;
 pub use bindings::exports::berth::buildpack::builder::{Guest as Build, Output, Process};
 pub use bindings::exports::berth::buildpack::detector::{Guest as Detect, Outcome};
@@ -37,7 +37,12 @@ pub fn failure(code: &str, message: impl Into<String>) -> Failure {
 }
 
 /// The same, with the file (and line) that is to be mended.
-pub fn failure_at(code: &str, file: &str, line: Option<usize>, message: impl Into<String>) -> Failure {
+pub fn failure_at(
+    code: &str,
+    file: &str,
+    line: Option<usize>,
+    message: impl Into<String>,
+) -> Failure {
     let mut failure = failure(code, message);
     failure.extra.push(("file".to_owned(), file.to_owned()));
     failure.extra.extend(line.map(|line| ("line".to_owned(), line.to_string())));
@@ -79,8 +84,9 @@ pub fn text(path: &str) -> Result<Option<String>, Failure> {
         return Ok(None);
     }
     let bytes = source::read(path, FILE_BYTES_MAX)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| failure_at("not-utf8", path, None, format!("{path} is not UTF-8 text. Save it as UTF-8.")))?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        failure_at("not-utf8", path, None, format!("{path} is not UTF-8 text. Save it as UTF-8."))
+    })?;
     Ok(Some(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)))
 }
 
@@ -123,7 +129,11 @@ pub fn process(name: &str, command: &[&str]) -> Process {
 ///
 /// # Errors
 /// The host's, for a name that is not one of a layer.
-pub fn layer(name: &str, kinds: &[&str], key: &serde_json::Value) -> Result<(Layer, bool), Failure> {
+pub fn layer(
+    name: &str,
+    kinds: &[&str],
+    key: &serde_json::Value,
+) -> Result<(Layer, bool), Failure> {
     let kinds: Vec<String> = kinds.iter().map(|&kind| kind.to_owned()).collect();
     let layer = layers::open(name, &kinds)?;
     let same = layer

@@ -30,7 +30,10 @@ pub fn parse(text: &str) -> Result<Processes, Refused> {
         if line.is_empty() || line.starts_with('#') || line.starts_with("//") {
             continue;
         }
-        if ["<<<<<<<", "=======", ">>>>>>>", "|||||||"].iter().any(|marker| line.starts_with(marker)) {
+        if ["<<<<<<<", "=======", ">>>>>>>", "|||||||"]
+            .iter()
+            .any(|marker| line.starts_with(marker))
+        {
             return refuse("a merge conflict is left here. Resolve it and commit.".to_owned());
         }
         if line.chars().any(|c| c.is_control() && c != '\t') {
@@ -50,7 +53,9 @@ pub fn parse(text: &str) -> Result<Processes, Refused> {
             return refuse(format!("the process '{name}' has no command."));
         }
         if command.len() > COMMAND_BYTES_MAX {
-            return refuse(format!("the command of '{name}' is longer than {COMMAND_BYTES_MAX} bytes."));
+            return refuse(format!(
+                "the command of '{name}' is longer than {COMMAND_BYTES_MAX} bytes."
+            ));
         }
         if processes.iter().any(|(known, _)| known == name) {
             return refuse(format!("the process '{name}' comes a second time. Keep one of them."));
@@ -89,7 +94,9 @@ mod tests {
 
     #[test]
     fn processes_keep_their_order_and_their_command_as_it_is() {
-        let processes = good("web: gunicorn app:app --bind \"0.0.0.0:$PORT\"\r\n# note\n\n// note\nworker-2 :  ./run  it \r\n");
+        let processes = good(
+            "web: gunicorn app:app --bind \"0.0.0.0:$PORT\"\r\n# note\n\n// note\nworker-2 :  ./run  it \r\n",
+        );
         assert_eq!(
             processes,
             [

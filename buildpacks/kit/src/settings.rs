@@ -11,9 +11,9 @@ pub use toml::{Table, Value, de::Error as TomlError};
 /// The file is not UTF-8 or not TOML.
 pub fn table(name: &str) -> Result<toml::Table, Failure> {
     let Some(text) = text("berth.toml")? else { return Ok(toml::Table::new()) };
-    let all: toml::Table = text
-        .parse()
-        .map_err(|error: toml::de::Error| failure_at("berth-toml", "berth.toml", None, error.message()))?;
+    let all: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        failure_at("berth-toml", "berth.toml", None, error.message())
+    })?;
     Ok(all.get(name).and_then(toml::Value::as_table).cloned().unwrap_or_default())
 }
 

@@ -97,7 +97,8 @@ impl Step {
     /// The host could not run it.
     pub fn run(self) -> Result<Finished, Failure> {
         let name = self.0.argv.iter().take(3).cloned().collect::<Vec<_>>().join(" ");
-        let title = self.0.extra.iter().find(|(key, _)| key == "title").map(|(_, title)| title.clone());
+        let title =
+            self.0.extra.iter().find(|(key, _)| key == "title").map(|(_, title)| title.clone());
         Ok(Finished { name: title.unwrap_or(name), outcome: tools::run(&self.0)? })
     }
 }

@@ -13,8 +13,8 @@ mod version;
 
 use berth_buildpack_kit::site::Kind;
 use berth_buildpack_kit::{
-    Build, Context, Detect, Failure, Outcome, Output, Require, fail, failure, has, info, log, output, pass, plan, process, settings,
-    warn,
+    Build, Context, Detect, Failure, Outcome, Output, Require, fail, failure, has, info, log,
+    output, pass, plan, process, settings, warn,
 };
 use package::Package;
 
@@ -26,7 +26,9 @@ impl Detect for Node {
             return fail("there is no package.json");
         };
         Ok(match package.kind() {
-            Kind::Site { .. } => pass(vec![plan(&["node", "site-build"], &["node"]), plan(&["node"], &["node"])])?,
+            Kind::Site { .. } => {
+                pass(vec![plan(&["node", "site-build"], &["node"]), plan(&["node"], &["node"])])?
+            }
             _ => pass(vec![plan(&["node"], &["node"])])?,
         })
     }
@@ -34,7 +36,8 @@ impl Detect for Node {
 
 impl Build for Node {
     fn build(_: Context, requires: Vec<Require>) -> Result<Output, Failure> {
-        let package = Package::read()?.ok_or_else(|| failure("no-package", "there is no package.json."))?;
+        let package =
+            Package::read()?.ok_or_else(|| failure("no-package", "there is no package.json."))?;
         // `static` serves what the build script makes: neither Node nor packages are in the image.
         let site = requires.iter().any(|require| require.name == "site-build");
         let node = runtime::choose(&package)?;
@@ -54,7 +57,9 @@ impl Build for Node {
                     output.processes.push(process("web", &command));
                 }
                 _ if own.is_empty() && !has("Staticfile") => {
-                    warn("No web process: package.json has no start script, and there is no server.js. Add one of them or a Procfile.");
+                    warn(
+                        "No web process: package.json has no start script, and there is no server.js. Add one of them or a Procfile.",
+                    );
                 }
                 _ => {}
             }

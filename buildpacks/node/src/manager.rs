@@ -58,8 +58,12 @@ impl Tool {
     }
 }
 
-const LOCKS: [(&str, Tool); 4] =
-    [("package-lock.json", Tool::Npm), ("npm-shrinkwrap.json", Tool::Npm), ("yarn.lock", Tool::Yarn), ("pnpm-lock.yaml", Tool::Pnpm)];
+const LOCKS: [(&str, Tool); 4] = [
+    ("package-lock.json", Tool::Npm),
+    ("npm-shrinkwrap.json", Tool::Npm),
+    ("yarn.lock", Tool::Yarn),
+    ("pnpm-lock.yaml", Tool::Pnpm),
+];
 
 /// Chooses it for an app and a version of Node.
 pub(crate) fn choose(package: &Package, node: &str) -> Result<Manager, Failure> {
@@ -71,19 +75,31 @@ pub(crate) fn choose(package: &Package, node: &str) -> Result<Manager, Failure> 
         (None, [(_, tool), rest @ ..]) if rest.iter().all(|(_, other)| other == tool) => *tool,
         (None, locks) => {
             let files: Vec<&str> = locks.iter().map(|(file, _)| *file).collect();
-            let message = format!("there are lock files of several package managers: {}. Keep one, or set packageManager in package.json.", files.join(", "));
+            let message = format!(
+                "there are lock files of several package managers: {}. Keep one, or set packageManager in package.json.",
+                files.join(", ")
+            );
             return Err(failure_at("lock-files", files[0], None, message));
         }
     };
-    let tool = if tool == Tool::Yarn && named.is_none() && is_berry()? { Tool::Berry } else { tool };
+    let tool =
+        if tool == Tool::Yarn && named.is_none() && is_berry()? { Tool::Berry } else { tool };
     let locked = locks.iter().any(|(_, lock)| lock.name() == tool.name());
     if !locked {
-        warn("There is no lock file: every build may get other versions. Commit the lock file of your package manager.");
+        warn(
+            "There is no lock file: every build may get other versions. Commit the lock file of your package manager.",
+        );
     }
     if tool == Tool::Berry
         && let Some(path) = vendored()?
     {
-        return Ok(Manager { tool, version: "of the app".to_owned(), integrity: String::new(), locked, vendored: Some(path) });
+        return Ok(Manager {
+            tool,
+            version: "of the app".to_owned(),
+            integrity: String::new(),
+            locked,
+            vendored: Some(path),
+        });
     }
     let wanted = match (named, package.engine(tool.name())) {
         (Some((_, exact)), _) => exact,
@@ -95,18 +111,41 @@ pub(crate) fn choose(package: &Package, node: &str) -> Result<Manager, Failure> 
     let range = Range::parse(&wanted);
     let entry = entries
         .iter()
-        .filter(|entry| version::version(&entry.version).zip(range.as_ref()).is_some_and(|(version, range)| range.contains(version)))
+        .filter(|entry| {
+            version::version(&entry.version)
+                .zip(range.as_ref())
+                .is_some_and(|(version, range)| range.contains(version))
+        })
         .max_by_key(|entry| version::version(&entry.version));
     let entry = entry.ok_or_else(|| {
-        let message = format!("package.json asks for {} {wanted}, which is not in the inventory. There are: {}.", tool.name(), version::lines(&versions));
+        let message = format!(
+            "package.json asks for {} {wanted}, which is not in the inventory. There are: {}.",
+            tool.name(),
+            version::lines(&versions)
+        );
         failure_at("no-manager", "package.json", None, message)
     })?;
-    Ok(Manager { tool, version: entry.version.clone(), integrity: entry.integrity.clone(), locked, vendored: None })
+    Ok(Manager {
+        tool,
+        version: entry.version.clone(),
+        integrity: entry.integrity.clone(),
+        locked,
+        vendored: None,
+    })
 }
 
 /// `pnpm@9.1.0+sha512.…`: the tool and its exact version. (The hash of the inventory is checked.)
 fn named(text: &str) -> Result<(Tool, String), Failure> {
-    let refuse = || failure_at("package-manager", "package.json", None, format!("'{text}' in packageManager is not of the form npm@VERSION, yarn@VERSION or pnpm@VERSION."));
+    let refuse = || {
+        failure_at(
+            "package-manager",
+            "package.json",
+            None,
+            format!(
+                "'{text}' in packageManager is not of the form npm@VERSION, yarn@VERSION or pnpm@VERSION."
+            ),
+        )
+    };
     let (name, version) = text.split_once('@').ok_or_else(refuse)?;
     let version = version.split('+').next().unwrap_or_default();
     let numbers = version::version(version).ok_or_else(refuse)?;
@@ -132,20 +171,33 @@ fn usual(tool: Tool, node: &str) -> Result<&'static str, Failure> {
         Tool::Pnpm => {
             // The lock file's format says which pnpm wrote it.
             let lock = text("pnpm-lock.yaml")?.unwrap_or_default();
-            let format = lock.lines().find_map(|line| line.strip_prefix("lockfileVersion:")).unwrap_or_default();
+            let format = lock
+                .lines()
+                .find_map(|line| line.strip_prefix("lockfileVersion:"))
+                .unwrap_or_default();
             if format.trim().trim_matches(['\'', '"']).starts_with("6.") { "8" } else { "10" }
         }
     })
 }
 
 fn is_berry() -> Result<bool, Failure> {
-    Ok(has(".yarnrc.yml") || text("yarn.lock")?.unwrap_or_default().lines().take(20).any(|line| line.starts_with("__metadata:")))
+    Ok(has(".yarnrc.yml")
+        || text("yarn.lock")?
+            .unwrap_or_default()
+            .lines()
+            .take(20)
+            .any(|line| line.starts_with("__metadata:")))
 }
 
 /// `yarnPath` of `.yarnrc.yml`, when the file is in the commit.
 fn vendored() -> Result<Option<String>, Failure> {
     let settings = text(".yarnrc.yml")?.unwrap_or_default();
-    let path = settings.lines().find_map(|line| line.strip_prefix("yarnPath:")).map(|path| path.trim().trim_matches(['\'', '"']).trim_start_matches("./").to_owned());
-    let plain = |path: &String| has(path) && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b));
+    let path = settings
+        .lines()
+        .find_map(|line| line.strip_prefix("yarnPath:"))
+        .map(|path| path.trim().trim_matches(['\'', '"']).trim_start_matches("./").to_owned());
+    let plain = |path: &String| {
+        has(path) && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b))
+    };
     Ok(path.filter(plain))
 }

@@ -28,7 +28,11 @@ pub(crate) struct Runtime {
 /// The version that the app asks for.
 pub(crate) fn choose(package: &Package) -> Result<Node, Failure> {
     let file = |name: &str| -> Result<Option<String>, Failure> {
-        let line = text(name)?.and_then(|text| text.lines().map(|line| line.split('#').next().unwrap_or_default().trim().to_owned()).find(|line| !line.is_empty()));
+        let line = text(name)?.and_then(|text| {
+            text.lines()
+                .map(|line| line.split('#').next().unwrap_or_default().trim().to_owned())
+                .find(|line| !line.is_empty())
+        });
         Ok(line)
     };
     let (wanted, from) = match (package.engine("node"), file(".nvmrc")?, file(".node-version")?) {
@@ -41,15 +45,31 @@ pub(crate) fn choose(package: &Package) -> Result<Node, Failure> {
     let versions: Vec<String> = entries.iter().map(|entry| entry.version.clone()).collect();
     let shown: String = wanted.chars().take(80).flat_map(char::escape_default).collect();
     let range = Range::parse(&wanted).ok_or_else(|| {
-        failure_at("node-version", from, None, format!("'{shown}' in {from} is not a version or a range such as 22 or ^22.11."))
+        failure_at(
+            "node-version",
+            from,
+            None,
+            format!("'{shown}' in {from} is not a version or a range such as 22 or ^22.11."),
+        )
     })?;
     let chosen = version::choose(&range, &versions).ok_or_else(|| {
-        let message = format!("{from} asks for Node {shown}, which is not in the inventory. There are: {}.", version::lines(&versions));
+        let message = format!(
+            "{from} asks for Node {shown}, which is not in the inventory. There are: {}.",
+            version::lines(&versions)
+        );
         failure_at("no-node", from, None, message)
     })?;
     let entry = entries.iter().find(|entry| entry.version == *chosen);
-    let reason = if from.is_empty() { "package.json does not say which; add engines.node to choose".to_owned() } else { format!("{from} asks for {shown}") };
-    Ok(Node { version: chosen.clone(), reason, integrity: entry.map(|entry| entry.integrity.clone()).unwrap_or_default() })
+    let reason = if from.is_empty() {
+        "package.json does not say which; add engines.node to choose".to_owned()
+    } else {
+        format!("{from} asks for {shown}")
+    };
+    Ok(Node {
+        version: chosen.clone(),
+        reason,
+        integrity: entry.map(|entry| entry.integrity.clone()).unwrap_or_default(),
+    })
 }
 
 /// Makes the layers, or keeps those of the last build.
@@ -107,13 +127,24 @@ fn program(manager: &Manager, launch: bool) -> Result<Vec<String>, Failure> {
     if !same {
         let archive = tools::fetch("node", tool.package(), &manager.version, &manager.integrity)?;
         let links = match tool {
-            Tool::Npm => "ln -s ../package/bin/npm-cli.js bin/npm\nln -s ../package/bin/npx-cli.js bin/npx\nchmod 0755 package/bin/npm-cli.js package/bin/npx-cli.js",
+            Tool::Npm => {
+                "ln -s ../package/bin/npm-cli.js bin/npm\nln -s ../package/bin/npx-cli.js bin/npx\nchmod 0755 package/bin/npm-cli.js package/bin/npx-cli.js"
+            }
             Tool::Pnpm => "ln -s ../package/bin/pnpm.cjs bin/pnpm\nchmod 0755 package/bin/pnpm.cjs",
-            Tool::Yarn | Tool::Berry => "ln -s ../package/bin/yarn.js bin/yarn\nchmod 0755 package/bin/yarn.js",
+            Tool::Yarn | Tool::Berry => {
+                "ln -s ../package/bin/yarn.js bin/yarn\nchmod 0755 package/bin/yarn.js"
+            }
         };
-        let script = format!("tar -xzf {archive} --no-same-owner\nmkdir bin\n{links}\nrm -rf package/docs package/man");
+        let script = format!(
+            "tar -xzf {archive} --no-same-owner\nmkdir bin\n{links}\nrm -rf package/docs package/man"
+        );
         let step = shell(&script).title(&format!("unpacking {name} {}", manager.version)).quiet();
-        step.inputs(&[]).at(&path).cache("node").writes(name).run()?.or_fail("manager", "The package manager could not be unpacked.")?;
+        step.inputs(&[])
+            .at(&path)
+            .cache("node")
+            .writes(name)
+            .run()?
+            .or_fail("manager", "The package manager could not be unpacked.")?;
     }
     Ok(vec!["node".to_owned(), format!("{path}/package/{file}")])
 }

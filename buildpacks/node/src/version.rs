@@ -22,11 +22,16 @@ impl Range {
         let text = text.trim();
         let line = |major: u64| Some(Self(vec![([major, 0, 0], [major + 1, 0, 0])]));
         match text.to_ascii_lowercase().as_str() {
-            "" | "*" | "x" | "latest" | "node" | "stable" | "current" => return Some(Self(vec![(NONE, ALL)])),
+            "" | "*" | "x" | "latest" | "node" | "stable" | "current" => {
+                return Some(Self(vec![(NONE, ALL)]));
+            }
             "lts" | "lts/*" | "lts/-0" => return line(RECOMMENDED),
             other => {
                 if let Some(name) = other.strip_prefix("lts/") {
-                    return CODENAMES.iter().find(|(codename, _)| *codename == name).and_then(|(_, major)| line(*major));
+                    return CODENAMES
+                        .iter()
+                        .find(|(codename, _)| *codename == name)
+                        .and_then(|(_, major)| line(*major));
                 }
             }
         }
@@ -62,7 +67,11 @@ fn alternative(text: &str) -> Option<(Version, Version)> {
             // The parts that are given may rise, but for the first that is not zero.
             "^" => {
                 let parts = parts(&word[at..])?;
-                let fixed = parts.iter().position(|part| *part != 0).unwrap_or(parts.len().saturating_sub(1)).min(2);
+                let fixed = parts
+                    .iter()
+                    .position(|part| *part != 0)
+                    .unwrap_or(parts.len().saturating_sub(1))
+                    .min(2);
                 (from, after(from, fixed))
             }
             "~" | "~>" => (from, after(from, parts(&word[at..])?.len().saturating_sub(1).min(1))),
@@ -114,9 +123,14 @@ pub(crate) fn version(text: &str) -> Option<Version> {
 /// The version to use among those there are: of the recommended line if the range has one there, else
 /// the newest of a line with long-term support, else the newest.
 pub(crate) fn choose<'a>(range: &Range, there: &'a [String]) -> Option<&'a String> {
-    let fitting: Vec<(Version, &String)> =
-        there.iter().filter_map(|text| Some((version(text)?, text))).filter(|(version, _)| range.contains(*version)).collect();
-    let newest = |keep: &dyn Fn(&Version) -> bool| fitting.iter().filter(|(version, _)| keep(version)).max().map(|(_, text)| *text);
+    let fitting: Vec<(Version, &String)> = there
+        .iter()
+        .filter_map(|text| Some((version(text)?, text)))
+        .filter(|(version, _)| range.contains(*version))
+        .collect();
+    let newest = |keep: &dyn Fn(&Version) -> bool| {
+        fitting.iter().filter(|(version, _)| keep(version)).max().map(|(_, text)| *text)
+    };
     newest(&|version| version[0] == RECOMMENDED)
         .or_else(|| newest(&|version| version[0] % 2 == 0))
         .or_else(|| newest(&|_| true))
@@ -129,7 +143,14 @@ pub(crate) fn lines(there: &[String]) -> String {
     let shown = |version: &Version| version.map(|part| part.to_string()).join(".");
     versions
         .chunk_by(|a, b| a[0] == b[0])
-        .filter_map(|line| Some(format!("{} to {} ({} versions)", shown(line.first()?), shown(line.last()?), line.len())))
+        .filter_map(|line| {
+            Some(format!(
+                "{} to {} ({} versions)",
+                shown(line.first()?),
+                shown(line.last()?),
+                line.len()
+            ))
+        })
         .collect::<Vec<_>>()
         .join(", ")
 }
@@ -145,12 +166,29 @@ mod tests {
     #[test]
     fn ranges_are_read_as_npm_reads_them() {
         for (range, inside, outside) in [
-            ("20", "20.11.1", "21.0.0"), ("20.x", "20.0.0", "19.9.9"), ("20.11", "20.11.9", "20.12.0"), ("20.11.1", "20.11.1", "20.11.2"),
-            ("v22.1.0", "22.1.0", "22.1.1"), ("^20.5.0", "20.19.0", "21.0.0"), ("^20.5.0", "20.5.0", "20.4.9"), ("~20.5.0", "20.5.9", "20.6.0"),
-            ("~20", "20.9.0", "21.0.0"), (">=18", "26.0.0", "17.9.9"), (">= 18 <21", "20.0.0", "21.0.0"), (">18", "19.0.0", "18.5.0"),
-            ("<=20", "20.99.0", "21.0.0"), ("<20", "19.9.9", "20.0.0"), ("18 - 20", "20.5.5", "21.0.0"), ("18 || 22", "22.3.0", "20.0.0"),
-            ("18.x||>=22.x", "24.0.0", "21.0.0"), ("^0.10.1", "0.10.9", "0.11.0"), ("20.*", "20.1.1", "22.0.0"), ("lts/jod", "22.1.0", "24.0.0"),
-            ("lts/*", "24.1.0", "22.1.0"), ("^18.17.0 || ^20.3.0 || >=21.0.0", "20.3.0", "20.2.0"), ("^20", "20.20.2", "22.0.0"),
+            ("20", "20.11.1", "21.0.0"),
+            ("20.x", "20.0.0", "19.9.9"),
+            ("20.11", "20.11.9", "20.12.0"),
+            ("20.11.1", "20.11.1", "20.11.2"),
+            ("v22.1.0", "22.1.0", "22.1.1"),
+            ("^20.5.0", "20.19.0", "21.0.0"),
+            ("^20.5.0", "20.5.0", "20.4.9"),
+            ("~20.5.0", "20.5.9", "20.6.0"),
+            ("~20", "20.9.0", "21.0.0"),
+            (">=18", "26.0.0", "17.9.9"),
+            (">= 18 <21", "20.0.0", "21.0.0"),
+            (">18", "19.0.0", "18.5.0"),
+            ("<=20", "20.99.0", "21.0.0"),
+            ("<20", "19.9.9", "20.0.0"),
+            ("18 - 20", "20.5.5", "21.0.0"),
+            ("18 || 22", "22.3.0", "20.0.0"),
+            ("18.x||>=22.x", "24.0.0", "21.0.0"),
+            ("^0.10.1", "0.10.9", "0.11.0"),
+            ("20.*", "20.1.1", "22.0.0"),
+            ("lts/jod", "22.1.0", "24.0.0"),
+            ("lts/*", "24.1.0", "22.1.0"),
+            ("^18.17.0 || ^20.3.0 || >=21.0.0", "20.3.0", "20.2.0"),
+            ("^20", "20.20.2", "22.0.0"),
         ] {
             assert!(holds(range, inside), "{range} has {inside}");
             assert!(!holds(range, outside), "{range} has not {outside}");
@@ -162,15 +200,27 @@ mod tests {
 
     #[test]
     fn what_is_no_range_is_none() {
-        for bad in ["twenty", "20.a", "lts/unknown", "20 $(id)", "git+https://x", "^", "1.2.3.4", "99999999999"] {
+        for bad in [
+            "twenty",
+            "20.a",
+            "lts/unknown",
+            "20 $(id)",
+            "git+https://x",
+            "^",
+            "1.2.3.4",
+            "99999999999",
+        ] {
             assert_eq!(Range::parse(bad), None, "{bad}");
         }
     }
 
     #[test]
     fn the_recommended_line_comes_first_then_long_term_support_then_the_newest() {
-        let there: Vec<String> = ["20.20.2", "22.23.3", "24.21.0", "24.1.0", "25.1.0", "26.10.0"].map(str::to_owned).to_vec();
-        let chosen = |range: &str| choose(&Range::parse(range).unwrap(), &there).map(String::as_str);
+        let there: Vec<String> = ["20.20.2", "22.23.3", "24.21.0", "24.1.0", "25.1.0", "26.10.0"]
+            .map(str::to_owned)
+            .to_vec();
+        let chosen =
+            |range: &str| choose(&Range::parse(range).unwrap(), &there).map(String::as_str);
         assert_eq!(chosen(">=18"), Some("24.21.0"));
         assert_eq!(chosen("22"), Some("22.23.3"));
         assert_eq!(chosen(">=25"), Some("26.10.0"));

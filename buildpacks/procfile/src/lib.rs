@@ -2,8 +2,8 @@
 //! proposed. It installs nothing. A `release` line becomes the release phase.
 
 use berth_buildpack_kit::{
-    Build, Context, Detect, Failure, Outcome, Output, Require, fail, failure_at, has, log, output, pass, plan, process,
-    procfile, text,
+    Build, Context, Detect, Failure, Outcome, Output, Require, fail, failure_at, has, log, output,
+    pass, plan, process, procfile, text,
 };
 
 struct Procfile;
@@ -32,7 +32,10 @@ impl Build for Procfile {
     fn build(_: Context, _: Vec<Require>) -> Result<Output, Failure> {
         let processes = processes()?;
         let names: Vec<&str> = processes.iter().map(|(name, _)| name.as_str()).collect();
-        log::header(&format!("Procfile declares {}", if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }));
+        log::header(&format!(
+            "Procfile declares {}",
+            if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+        ));
         let mut output = output();
         for (name, command) in &processes {
             // As Heroku runs a line: a shell that gives way to the command where it is a simple one.

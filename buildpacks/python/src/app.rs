@@ -26,10 +26,18 @@ pub(crate) struct App {
 pub(crate) fn find(installed: &Installed) -> Result<Option<App>, Failure> {
     if let Some(object) = settings::table("python")?.get("app").and_then(Value::as_str) {
         if !is_object(object) {
-            return Err(failure_at("bad-app", "berth.toml", None, format!("[python] app = \"{object}\" is not of the form \"module:variable\".")));
+            return Err(failure_at(
+                "bad-app",
+                "berth.toml",
+                None,
+                format!("[python] app = \"{object}\" is not of the form \"module:variable\"."),
+            ));
         }
         let asgi = installed.has("fastapi") || installed.has("starlette");
-        return Ok(Some(App { object: object.to_owned(), interface: if asgi { Interface::Asgi } else { Interface::Wsgi } }));
+        return Ok(Some(App {
+            object: object.to_owned(),
+            interface: if asgi { Interface::Asgi } else { Interface::Wsgi },
+        }));
     }
     let found = if installed.has("django") && has("manage.py") {
         django()
@@ -57,10 +65,32 @@ fn django() -> Option<App> {
 }
 
 /// The first file that defines the object: well-known names first, then packages.
-fn search(interface: Interface, object: impl Fn(&str) -> Option<String>) -> Result<Option<App>, Failure> {
-    const NAMES: [&str; 8] = ["app.py", "main.py", "wsgi.py", "asgi.py", "application.py", "server.py", "api.py", "run.py"];
-    let patterns = ["*/__init__.py", "*/app.py", "*/main.py", "*/wsgi.py", "src/*/__init__.py", "src/*/app.py", "src/*/main.py", "*.py"];
-    let mut files: Vec<String> = NAMES.iter().filter(|name| has(name)).map(|&name| name.to_owned()).collect();
+fn search(
+    interface: Interface,
+    object: impl Fn(&str) -> Option<String>,
+) -> Result<Option<App>, Failure> {
+    const NAMES: [&str; 8] = [
+        "app.py",
+        "main.py",
+        "wsgi.py",
+        "asgi.py",
+        "application.py",
+        "server.py",
+        "api.py",
+        "run.py",
+    ];
+    let patterns = [
+        "*/__init__.py",
+        "*/app.py",
+        "*/main.py",
+        "*/wsgi.py",
+        "src/*/__init__.py",
+        "src/*/app.py",
+        "src/*/main.py",
+        "*.py",
+    ];
+    let mut files: Vec<String> =
+        NAMES.iter().filter(|name| has(name)).map(|&name| name.to_owned()).collect();
     for pattern in patterns {
         files.extend(source::glob(&[pattern.to_owned()]).into_iter().filter(|file| !is_test(file)));
     }
@@ -75,7 +105,11 @@ fn search(interface: Interface, object: impl Fn(&str) -> Option<String>) -> Resu
 }
 
 fn is_test(file: &str) -> bool {
-    file.split('/').any(|part| matches!(part, "tests" | "test" | "docs" | "examples") || part.starts_with("test_") || part == "conftest.py")
+    file.split('/').any(|part| {
+        matches!(part, "tests" | "test" | "docs" | "examples")
+            || part.starts_with("test_")
+            || part == "conftest.py"
+    })
 }
 
 /// `app = Flask(__name__)` at the left margin, perhaps with a type and a module.
@@ -84,7 +118,8 @@ fn variable(text: &str, class: &str) -> Option<String> {
         let (left, right) = line.split_once('=')?;
         let name = left.split(':').next()?.trim_end();
         let called = right.trim_start().split('(').next()?;
-        let class_called = called == class || called.rsplit('.').next() == Some(class) && is_dotted(called);
+        let class_called =
+            called == class || called.rsplit('.').next() == Some(class) && is_dotted(called);
         (is_name(name) && class_called && right.contains('(')).then(|| name.to_owned())
     })
 }
@@ -93,7 +128,13 @@ fn variable(text: &str, class: &str) -> Option<String> {
 fn factory(text: &str) -> Option<String> {
     ["create_app", "make_app"]
         .into_iter()
-        .find(|name| text.lines().any(|line| line.strip_prefix("def ").and_then(|rest| rest.strip_prefix(name)).is_some_and(|rest| rest.trim_start().starts_with('('))))
+        .find(|name| {
+            text.lines().any(|line| {
+                line.strip_prefix("def ")
+                    .and_then(|rest| rest.strip_prefix(name))
+                    .is_some_and(|rest| rest.trim_start().starts_with('('))
+            })
+        })
         .map(|name| format!("{name}()"))
 }
 
@@ -106,7 +147,9 @@ fn module(file: &str) -> Option<String> {
 }
 
 fn is_name(text: &str) -> bool {
-    !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    !text.is_empty()
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 fn is_dotted(text: &str) -> bool {
@@ -115,7 +158,9 @@ fn is_dotted(text: &str) -> bool {
 
 /// `module:variable` or `module:factory()`.
 fn is_object(text: &str) -> bool {
-    text.split_once(':').is_some_and(|(module, object)| is_dotted(module) && is_dotted(object.strip_suffix("()").unwrap_or(object)))
+    text.split_once(':').is_some_and(|(module, object)| {
+        is_dotted(module) && is_dotted(object.strip_suffix("()").unwrap_or(object))
+    })
 }
 
 #[cfg(test)]
@@ -131,7 +176,15 @@ mod tests {
         ] {
             assert_eq!(variable(text, "Flask").as_deref(), Some(name), "{text}");
         }
-        for text in ["    app = Flask(__name__)", "app = FlaskLike(__name__)", "app = make(Flask)", "# app = Flask(x)", "x == Flask(y)", "a.b = Flask(x)", "app = Flask"] {
+        for text in [
+            "    app = Flask(__name__)",
+            "app = FlaskLike(__name__)",
+            "app = make(Flask)",
+            "# app = Flask(x)",
+            "x == Flask(y)",
+            "a.b = Flask(x)",
+            "app = Flask",
+        ] {
             assert_eq!(variable(text, "Flask"), None, "{text}");
         }
     }
@@ -145,7 +198,12 @@ mod tests {
 
     #[test]
     fn modules_come_from_paths() {
-        for (file, name) in [("app.py", Some("app")), ("shop/__init__.py", Some("shop")), ("src/shop/web.py", Some("shop.web")), ("my-app/main.py", None)] {
+        for (file, name) in [
+            ("app.py", Some("app")),
+            ("shop/__init__.py", Some("shop")),
+            ("src/shop/web.py", Some("shop.web")),
+            ("my-app/main.py", None),
+        ] {
             assert_eq!(module(file).as_deref(), name, "{file}");
         }
     }

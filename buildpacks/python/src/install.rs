@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use berth_buildpack_kit::{Failure, Layer, Step, failure, info, inventory, layer, layers, log, shell, source, tools};
+use berth_buildpack_kit::{
+    Failure, Layer, Step, failure, info, inventory, layer, layers, log, shell, source, tools,
+};
 use serde_json::{Value, json};
 
 use crate::Interpreter;
@@ -57,7 +59,8 @@ pub(crate) fn install(project: &Project, python: &Interpreter) -> Result<Install
 /// the package is only linked to.
 fn key(project: &Project, python: &Interpreter) -> Value {
     let linked = project.package && project.form != Form::Requirements;
-    let patterns = if project.whole_tree && !linked { vec!["**".to_owned()] } else { project.files.clone() };
+    let patterns =
+        if project.whole_tree && !linked { vec!["**".to_owned()] } else { project.files.clone() };
     json!({
         "recipe": RECIPE,
         "python": python.version,
@@ -87,7 +90,11 @@ fn why(restored: Option<&Value>, key: &Value) -> &'static str {
     }
 }
 
-fn make(layer: &Layer, project: &Project, python: &Interpreter) -> Result<BTreeSet<String>, Failure> {
+fn make(
+    layer: &Layer,
+    project: &Project,
+    python: &Interpreter,
+) -> Result<BTreeSet<String>, Failure> {
     let path = layer.path();
     match &project.form {
         Form::Uv => uv(&path, project, python)?,
@@ -114,7 +121,11 @@ fn pip(path: &str, project: &Project, python: &Interpreter, what: &str) -> Resul
          exec {program} -m pip --python {path}/venv/bin/python --cache-dir /caches/pip install --no-compile {what}",
         program = python.program
     );
-    let step = shell(&script).title(&format!("pip install {what}")).cache("pip").writes("packages").network("python");
+    let step = shell(&script)
+        .title(&format!("pip install {what}"))
+        .cache("pip")
+        .writes("packages")
+        .network("python");
     seeing(step, path, project).run()?.or_fail("pip", "The lines above are pip's own. If a package needs a system library, it may not be in the stack.")?;
     Ok(())
 }
@@ -137,13 +148,23 @@ fn uv(path: &str, project: &Project, python: &Interpreter) -> Result<(), Failure
 /// uv out of its wheel, kept for later builds.
 fn uv_program() -> Result<String, Failure> {
     let entry = inventory::entries("python", "uv").into_iter().next();
-    let entry = entry.ok_or_else(|| failure("no-uv", "the inventory has no uv, which this app's uv.lock needs."))?;
+    let entry = entry.ok_or_else(|| {
+        failure("no-uv", "the inventory has no uv, which this app's uv.lock needs.")
+    })?;
     let (uv, same) = layer("uv", &["cache"], &json!({ "version": entry.version }))?;
     let path = uv.path();
     if !same {
         let wheel = tools::fetch("python", "uv", &entry.version, &entry.integrity)?;
-        let script = format!("python3 -m zipfile -e {wheel} wheel\nmkdir bin\nmv wheel/*.data/scripts/uv bin/uv\nchmod 0755 bin/uv\nrm -rf wheel");
-        let step = shell(&script).title(&format!("unpacking uv {}", entry.version)).quiet().inputs(&[]).at(&path).cache("python").writes("uv");
+        let script = format!(
+            "python3 -m zipfile -e {wheel} wheel\nmkdir bin\nmv wheel/*.data/scripts/uv bin/uv\nchmod 0755 bin/uv\nrm -rf wheel"
+        );
+        let step = shell(&script)
+            .title(&format!("unpacking uv {}", entry.version))
+            .quiet()
+            .inputs(&[])
+            .at(&path)
+            .cache("python")
+            .writes("uv");
         step.run()?.or_fail("no-uv", "uv could not be unpacked.")?;
     }
     Ok(format!("{path}/bin/uv"))
@@ -151,7 +172,11 @@ fn uv_program() -> Result<String, Failure> {
 
 /// With the declared files alone where they are enough.
 fn seeing(step: Step, path: &str, project: &Project) -> Step {
-    if project.whole_tree { step } else { step.at(&format!("{path}/project")).inputs(&project.files) }
+    if project.whole_tree {
+        step
+    } else {
+        step.at(&format!("{path}/project")).inputs(&project.files)
+    }
 }
 
 /// Compiles without times in the bytecode, and says what was installed. One process: with several,
@@ -163,9 +188,20 @@ fn finish(path: &str) -> Result<BTreeSet<String>, Failure> {
          rm -rf {path}/project\n\
          exec {path}/venv/bin/python -I -c \"$1\""
     );
-    let step = Step::new(&["sh", "-euc", &script, "finish", LIST]).title("Compiling packages").quiet().capture().inputs(&[]).at(path).writes("packages");
-    let listed = step.run()?.or_fail("compile", "The environment's own Python could not be started.")?.stdout();
-    let packages = serde_json::from_str(&listed).map_err(|error| failure("compile", format!("the list of installed packages cannot be read: {error}")))?;
+    let step = Step::new(&["sh", "-euc", &script, "finish", LIST])
+        .title("Compiling packages")
+        .quiet()
+        .capture()
+        .inputs(&[])
+        .at(path)
+        .writes("packages");
+    let listed = step
+        .run()?
+        .or_fail("compile", "The environment's own Python could not be started.")?
+        .stdout();
+    let packages = serde_json::from_str(&listed).map_err(|error| {
+        failure("compile", format!("the list of installed packages cannot be read: {error}"))
+    })?;
     let packages = names(&packages);
     log::line("info", &format!("{} packages installed", packages.len()));
     Ok(packages)

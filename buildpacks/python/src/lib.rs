@@ -13,8 +13,8 @@ mod server;
 mod version;
 
 use berth_buildpack_kit::{
-    Build, Context, Detect, Failure, Outcome, Output, Require, fail, failure_at, has, info, inventory, log, output, pass, plan,
-    settings, shell, text, warn,
+    Build, Context, Detect, Failure, Outcome, Output, Require, fail, failure_at, has, info,
+    inventory, log, output, pass, plan, settings, shell, text, warn,
 };
 use project::Project;
 
@@ -31,18 +31,23 @@ impl Detect for Python {
 
 impl Build for Python {
     fn build(_: Context, _: Vec<Require>) -> Result<Output, Failure> {
-        let project = project::find()?.map_err(|reason| berth_buildpack_kit::failure("no-project", reason))?;
+        let project = project::find()?
+            .map_err(|reason| berth_buildpack_kit::failure("no-project", reason))?;
         let python = python(&project)?;
         log::header(&format!("Python {}", python.version));
         if has("package.json") {
-            info("There is a package.json too. To build it as well: berth.toml, [build] buildpacks = [\"node\", \"python\"]");
+            info(
+                "There is a package.json too. To build it as well: berth.toml, [build] buildpacks = [\"node\", \"python\"]",
+            );
         }
         let installed = install::install(&project, &python)?;
         let mut output = output();
         if settings::processes()?.iter().all(|(name, _)| name != "web") {
             match app::find(&installed)? {
                 Some(found) => output.processes.push(server::process(&found, &installed)?),
-                None => warn("No web process: nothing that looks like a Django, FastAPI or Flask app was found. Name it in berth.toml ([python] app = \"module:variable\") or add a Procfile."),
+                None => warn(
+                    "No web process: nothing that looks like a Django, FastAPI or Flask app was found. Name it in berth.toml ([python] app = \"module:variable\") or add a Procfile.",
+                ),
             }
         }
         collect_static(&installed)?;
@@ -65,17 +70,28 @@ fn python(project: &Project) -> Result<Interpreter, Failure> {
             "runtime-txt",
             "runtime.txt",
             None,
-            format!("runtime.txt is not read any more. Remove it and write the version into .python-version, such as {}.", short(&versions)),
+            format!(
+                "runtime.txt is not read any more. Remove it and write the version into .python-version, such as {}.",
+                short(&versions)
+            ),
         ));
     }
     let refuse = |file: &str, wanted: &str| {
-        let message = format!("{file} asks for Python {wanted}, which is not in the inventory. There are: {}.", versions.join(", "));
+        let message = format!(
+            "{file} asks for Python {wanted}, which is not in the inventory. There are: {}.",
+            versions.join(", ")
+        );
         failure_at("no-python", file, None, message)
     };
     let wanted = text(".python-version")?.map(|text| version::pinned(&text));
     let chosen = match wanted {
-        Some(Ok(wanted)) => versions.iter().find(|version| version::fits(version, &wanted)).ok_or_else(|| refuse(".python-version", &wanted))?,
-        Some(Err(problem)) => return Err(failure_at("python-version", ".python-version", None, problem)),
+        Some(Ok(wanted)) => versions
+            .iter()
+            .find(|version| version::fits(version, &wanted))
+            .ok_or_else(|| refuse(".python-version", &wanted))?,
+        Some(Err(problem)) => {
+            return Err(failure_at("python-version", ".python-version", None, problem));
+        }
         None => versions.first().ok_or_else(|| refuse("the platform", "at all"))?,
     };
     if let Some(required) = &project.requires_python
@@ -87,12 +103,16 @@ fn python(project: &Project) -> Result<Interpreter, Failure> {
     let program = entry.and_then(|entry| entry.extra.iter().find(|(name, _)| name == "program"));
     Ok(Interpreter {
         version: chosen.clone(),
-        program: program.map_or_else(|| "/usr/bin/python3".to_owned(), |(_, program)| program.clone()),
+        program: program
+            .map_or_else(|| "/usr/bin/python3".to_owned(), |(_, program)| program.clone()),
     })
 }
 
 fn short(versions: &[String]) -> String {
-    versions.first().map(|version| version.split('.').take(2).collect::<Vec<_>>().join(".")).unwrap_or_default()
+    versions
+        .first()
+        .map(|version| version.split('.').take(2).collect::<Vec<_>>().join("."))
+        .unwrap_or_default()
 }
 
 /// Django's static files, where the app says where they go.

@@ -31,7 +31,10 @@ pub(crate) fn read(text: &str) -> Lines {
             continue;
         }
         let option = |long: &str, short: &str| {
-            let rest = line.strip_prefix(long).map(|rest| rest.trim_start_matches('=')).or_else(|| line.strip_prefix(short));
+            let rest = line
+                .strip_prefix(long)
+                .map(|rest| rest.trim_start_matches('='))
+                .or_else(|| line.strip_prefix(short));
             rest.map(|rest| rest.trim().trim_matches(['"', '\'']).to_owned())
         };
         if let Some(file) = option("--requirement", "-r").or_else(|| option("--constraint", "-c")) {
@@ -39,13 +42,20 @@ pub(crate) fn read(text: &str) -> Lines {
         } else if let Some(target) = option("--editable", "-e") {
             lines.local |= !is_remote(&target);
         } else if line.starts_with("--") {
-            lines.local |= line.starts_with("--find-links") && !is_remote(line.trim_start_matches("--find-links").trim_start_matches(['=', ' ']));
+            lines.local |= line.starts_with("--find-links")
+                && !is_remote(
+                    line.trim_start_matches("--find-links").trim_start_matches(['=', ' ']),
+                );
         } else {
             // `name @ URL` or a path, without markers and extras.
-            let named = line.split_once('@').filter(|(name, _)| is_name(name)).map_or(line, |(_, url)| url);
-            let target = named.split([';', '[', ' ']).find(|part| !part.is_empty()).unwrap_or_default();
+            let named =
+                line.split_once('@').filter(|(name, _)| is_name(name)).map_or(line, |(_, url)| url);
+            let target =
+                named.split([';', '[', ' ']).find(|part| !part.is_empty()).unwrap_or_default();
             let archive = [".whl", ".tar.gz", ".zip"].iter().any(|end| target.ends_with(end));
-            lines.local |= target.starts_with(['.', '/']) || target.starts_with("file:") || archive && !is_remote(target);
+            lines.local |= target.starts_with(['.', '/'])
+                || target.starts_with("file:")
+                || archive && !is_remote(target);
         }
     }
     lines
@@ -53,11 +63,15 @@ pub(crate) fn read(text: &str) -> Lines {
 
 fn is_name(text: &str) -> bool {
     let name = text.split('[').next().unwrap_or_default().trim();
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) && !name.starts_with('.')
+    !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        && !name.starts_with('.')
 }
 
 fn is_remote(target: &str) -> bool {
-    ["git+", "hg+", "svn+", "bzr+", "http://", "https://", "ssh://"].iter().any(|scheme| target.starts_with(scheme))
+    ["git+", "hg+", "svn+", "bzr+", "http://", "https://", "ssh://"]
+        .iter()
+        .any(|scheme| target.starts_with(scheme))
 }
 
 /// A file that another one names, relative to the top of the tree; nothing when it leaves it.
@@ -91,18 +105,40 @@ mod tests {
 
     #[test]
     fn other_files_are_found() {
-        let lines = read("-r base.txt\n--requirement=more/dev.txt # note\n-c constraints.txt\nflask==3\n# -r no.txt\n--require-hashes\n");
-        assert_eq!(lines, Lines { files: ["base.txt", "more/dev.txt", "constraints.txt"].map(str::to_owned).to_vec(), local: false });
+        let lines = read(
+            "-r base.txt\n--requirement=more/dev.txt # note\n-c constraints.txt\nflask==3\n# -r no.txt\n--require-hashes\n",
+        );
+        assert_eq!(
+            lines,
+            Lines {
+                files: ["base.txt", "more/dev.txt", "constraints.txt"].map(str::to_owned).to_vec(),
+                local: false
+            }
+        );
     }
 
     #[test]
     fn lines_that_install_from_the_tree_are_known() {
-        for local in ["-e .", "--editable ./lib", ".", "./lib", "lib @ file:///workspace/lib", "vendor/x-1.0-py3-none-any.whl", ".[extra]", "--find-links vendor"] {
+        for local in [
+            "-e .",
+            "--editable ./lib",
+            ".",
+            "./lib",
+            "lib @ file:///workspace/lib",
+            "vendor/x-1.0-py3-none-any.whl",
+            ".[extra]",
+            "--find-links vendor",
+        ] {
             assert!(read(local).local, "{local}");
         }
         for remote in [
-            "flask", "flask[async]>=2,<4 ; python_version > '3.8'", "-e git+https://example.org/x.git#egg=x", "x @ https://example.org/x-1.whl",
-            "https://example.org/x-1.tar.gz", "--index-url https://example.org/simple", "flask==3 \\\n  --hash=sha256:00",
+            "flask",
+            "flask[async]>=2,<4 ; python_version > '3.8'",
+            "-e git+https://example.org/x.git#egg=x",
+            "x @ https://example.org/x-1.whl",
+            "https://example.org/x-1.tar.gz",
+            "--index-url https://example.org/simple",
+            "flask==3 \\\n  --hash=sha256:00",
         ] {
             assert!(!read(remote).local, "{remote}");
         }

@@ -68,7 +68,10 @@ fn added(server: &Server, installed: &Installed) -> Result<String, Failure> {
     let key = json!({ "recipe": 1, "requirements": server.requirements });
     let (layer, same) = layer("server", &["launch", "cache"], &key)?;
     let path = layer.path();
-    info(&format!("The app names no server: {} {} is added. Name one among its packages to choose it yourself.", server.module, server.version));
+    info(&format!(
+        "The app names no server: {} {} is added. Name one among its packages to choose it yourself.",
+        server.module, server.version
+    ));
     if same {
         return Ok(path);
     }
@@ -81,6 +84,12 @@ fn added(server: &Server, installed: &Installed) -> Result<String, Failure> {
         python = installed.python
     );
     let step = shell(&script).title(&format!("pip install {} {}", server.module, server.version));
-    step.inputs(&[]).at(&path).cache("pip").writes("server").network("python").run()?.or_fail("server", "The lines above are pip's own.")?;
+    step.inputs(&[])
+        .at(&path)
+        .cache("pip")
+        .writes("server")
+        .network("python")
+        .run()?
+        .or_fail("server", "The lines above are pip's own.")?;
     Ok(path)
 }

@@ -5,13 +5,21 @@
 /// # Errors
 /// What is wrong and what to do.
 pub(crate) fn pinned(text: &str) -> Result<String, String> {
-    let lines: Vec<&str> = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default().trim())
+        .filter(|line| !line.is_empty())
+        .collect();
     let [line] = lines.as_slice() else {
-        return Err("the file .python-version must have one line with a version, such as 3.11.".to_owned());
+        return Err(
+            "the file .python-version must have one line with a version, such as 3.11.".to_owned()
+        );
     };
     let version = line.trim_start_matches("python-").trim_start_matches("cpython-");
     let parts: Vec<&str> = version.split('.').collect();
-    let numeric = parts.iter().all(|part| !part.is_empty() && part.len() <= 4 && part.bytes().all(|b| b.is_ascii_digit()));
+    let numeric = parts.iter().all(|part| {
+        !part.is_empty() && part.len() <= 4 && part.bytes().all(|b| b.is_ascii_digit())
+    });
     if (1..=3).contains(&parts.len()) && numeric {
         Ok(version.to_owned())
     } else {
@@ -50,7 +58,11 @@ pub(crate) fn satisfies(version: &str, specifiers: &str) -> bool {
             "==" | "===" => order.is_eq(),
             "!=" if wild => !fits(version, prefix),
             "!=" => order.is_ne(),
-            "~=" => order.is_ge() && parts.len() > 1 && numbers(version).get(..parts.len() - 1) == Some(&parts[..parts.len() - 1]),
+            "~=" => {
+                order.is_ge()
+                    && parts.len() > 1
+                    && numbers(version).get(..parts.len() - 1) == Some(&parts[..parts.len() - 1])
+            }
             // Poetry's caret and tilde.
             "^" => order.is_ge() && numbers(version).first() == parts.first(),
             "~" => order.is_ge() && numbers(version).get(..2) == parts.get(..2),
@@ -66,7 +78,10 @@ fn numbers(version: &str) -> Vec<u64> {
 /// Compares with missing parts as zeros.
 fn compare(a: &[u64], b: &[u64]) -> std::cmp::Ordering {
     let at = |parts: &[u64], index: usize| parts.get(index).copied().unwrap_or(0);
-    (0..a.len().max(b.len())).map(|index| at(a, index).cmp(&at(b, index))).find(|order| order.is_ne()).unwrap_or(std::cmp::Ordering::Equal)
+    (0..a.len().max(b.len()))
+        .map(|index| at(a, index).cmp(&at(b, index)))
+        .find(|order| order.is_ne())
+        .unwrap_or(std::cmp::Ordering::Equal)
 }
 
 #[cfg(test)]
@@ -75,7 +90,11 @@ mod tests {
 
     #[test]
     fn a_pin_is_one_line_with_a_version() {
-        for (text, version) in [("3.11\n", "3.11"), ("# ours\n3.11.2 # exact\r\n", "3.11.2"), ("python-3.11.2", "3.11.2")] {
+        for (text, version) in [
+            ("3.11\n", "3.11"),
+            ("# ours\n3.11.2 # exact\r\n", "3.11.2"),
+            ("python-3.11.2", "3.11.2"),
+        ] {
             assert_eq!(pinned(text).unwrap(), version);
         }
         for bad in ["", "3.11\n3.12\n", "pypy3.10", "3.11.2.1", "3.x", "3..1", "; rm -rf"] {
@@ -91,10 +110,26 @@ mod tests {
 
     #[test]
     fn specifiers_are_those_of_pep_440() {
-        for good in [">=3.9", ">=3.9,<4", "~=3.9", "~=3.11.0", "==3.11.*", "!=3.10.*", "^3.8", "", ">3.11", "<=3.11.2", "==3.11.2", ">= 3.8 , < 4.0"] {
+        for good in [
+            ">=3.9",
+            ">=3.9,<4",
+            "~=3.9",
+            "~=3.11.0",
+            "==3.11.*",
+            "!=3.10.*",
+            "^3.8",
+            "",
+            ">3.11",
+            "<=3.11.2",
+            "==3.11.2",
+            ">= 3.8 , < 4.0",
+        ] {
             assert!(satisfies("3.11.2", good), "{good}");
         }
-        for bad in [">=3.12", "<3.11", "~=3.12", "~=3.10.1", "==3.10.*", "!=3.11.*", "^4", ">=3.11.3", "==3.11"] {
+        for bad in [
+            ">=3.12", "<3.11", "~=3.12", "~=3.10.1", "==3.10.*", "!=3.11.*", "^4", ">=3.11.3",
+            "==3.11",
+        ] {
             assert!(!satisfies("3.11.2", bad), "{bad}");
         }
     }

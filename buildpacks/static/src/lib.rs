@@ -8,8 +8,8 @@ mod nginx;
 mod site;
 
 use berth_buildpack_kit::{
-    Build, Context, Detect, Failure, Outcome, Output, Require, Step, fail, failure, failure_at, info, layer, log, output, pass,
-    plan, process, shell, source,
+    Build, Context, Detect, Failure, Outcome, Output, Require, Step, fail, failure, failure_at,
+    info, layer, log, output, pass, plan, process, shell, source,
 };
 use site::Site;
 
@@ -33,9 +33,17 @@ impl Detect for Static {
 impl Build for Static {
     fn build(_: Context, _: Vec<Require>) -> Result<Output, Failure> {
         let site = site::find()?.map_err(|reason| failure("no-site", reason))?;
-        log::header(&format!("Serving {} with nginx", if site.root.is_empty() { "the whole tree".to_owned() } else { format!("{}/", site.root) }));
+        log::header(&format!(
+            "Serving {} with nginx",
+            if site.root.is_empty() {
+                "the whole tree".to_owned()
+            } else {
+                format!("{}/", site.root)
+            }
+        ));
         nginx_layer()?;
-        let etag = if site.built { built_digest(&site)? } else { source::digest(&[site.pattern()]) };
+        let etag =
+            if site.built { built_digest(&site)? } else { source::digest(&[site.pattern()]) };
         let (conf, _) = layer("conf", &["launch"], &serde_json::Value::Null)?;
         conf.write("nginx.conf", nginx::config(&site, &etag).as_bytes(), false)?;
         if site.spa {
@@ -44,14 +52,17 @@ impl Build for Static {
         let path = format!("{}/nginx.conf", conf.path());
         let mut output = output();
         // `-e stderr`: else nginx first tries a log file under /var/log, which is not ours.
-        output.processes.push(process("web", &["nginx", "-e", "stderr", "-p", "/tmp/", "-c", &path]));
+        output
+            .processes
+            .push(process("web", &["nginx", "-e", "stderr", "-p", "/tmp/", "-c", &path]));
         Ok(output)
     }
 }
 
 /// nginx and its MIME types out of the build stack.
 fn nginx_layer() -> Result<(), Failure> {
-    let (nginx, same) = layer("nginx", &["launch", "cache"], &serde_json::json!({ "recipe": RECIPE }))?;
+    let (nginx, same) =
+        layer("nginx", &["launch", "cache"], &serde_json::json!({ "recipe": RECIPE }))?;
     if same {
         info("nginx is kept from the last build");
         return Ok(());
@@ -69,7 +80,10 @@ fn nginx_layer() -> Result<(), Failure> {
         .at(&nginx.path())
         .writes("nginx")
         .run()?
-        .or_fail("no-nginx", "The build stack has no nginx; make the stack again with 'berth stacks update'.")?;
+        .or_fail(
+            "no-nginx",
+            "The build stack has no nginx; make the stack again with 'berth stacks update'.",
+        )?;
     Ok(())
 }
 
@@ -82,15 +96,23 @@ fn built_digest(site: &Site) -> Result<String, Failure> {
             "no-output",
             "package.json",
             None,
-            format!("the build script made no {}/index.html. Name the directory that it writes in berth.toml: [static] root = \"…\"", site.root),
+            format!(
+                "the build script made no {}/index.html. Name the directory that it writes in berth.toml: [static] root = \"…\"",
+                site.root
+            ),
         )
     };
     let there = Step::new(&["test", "-f", &format!("{directory}/index.html")]).quiet().run()?;
     if !there.succeeded() {
         return Err(missing());
     }
-    let step = shell(script).at(&directory).title("Hashing the built files").quiet().capture().run()?;
-    let digest = step.or_fail("hash", "This is the platform's mistake, not yours.")?.stdout().trim().to_owned();
+    let step =
+        shell(script).at(&directory).title("Hashing the built files").quiet().capture().run()?;
+    let digest = step
+        .or_fail("hash", "This is the platform's mistake, not yours.")?
+        .stdout()
+        .trim()
+        .to_owned();
     Ok(digest)
 }
 

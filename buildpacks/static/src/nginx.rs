@@ -11,7 +11,11 @@ const PRIVATE: &str = r"^/(Procfile|Staticfile|app\.json|berth\.toml|project\.to
 /// (time and size) would call two versions of a file equal when two commits are made within a second.
 /// `etag` is a digest of all files of the site and takes its place.
 pub(crate) fn config(site: &Site, etag: &str) -> String {
-    let root = if site.root.is_empty() { "/workspace".to_owned() } else { format!("/workspace/{}", site.root) };
+    let root = if site.root.is_empty() {
+        "/workspace".to_owned()
+    } else {
+        format!("/workspace/{}", site.root)
+    };
     let fallback = if site.spa { "/index.html" } else { "=404" };
     let etag: String = etag.chars().filter(char::is_ascii_hexdigit).take(20).collect();
     format!(
@@ -95,7 +99,9 @@ mod tests {
 
     #[test]
     fn the_switch_decides_what_unknown_paths_get() {
-        assert!(config(&site("", true), "ab").contains("try_files $uri $uri/ $uri.html /index.html;"));
+        assert!(
+            config(&site("", true), "ab").contains("try_files $uri $uri/ $uri.html /index.html;")
+        );
         assert!(config(&site("", false), "ab").contains("try_files $uri $uri/ $uri.html =404;"));
     }
 

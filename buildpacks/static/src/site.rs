@@ -41,7 +41,10 @@ pub(crate) fn find() -> Result<Result<Site, String>, Failure> {
     }
     let root = match root {
         Some(root) => Some(inside(&root)?),
-        None => ["", "public"].into_iter().find(|root| has(&join(root, "index.html"))).map(str::to_owned),
+        None => ["", "public"]
+            .into_iter()
+            .find(|root| has(&join(root, "index.html")))
+            .map(str::to_owned),
     };
     Ok(match root {
         Some(root) if has(&join(&root, "index.html")) || explicit => {
@@ -54,9 +57,16 @@ pub(crate) fn find() -> Result<Result<Site, String>, Failure> {
 fn package() -> Result<Option<Kind>, Failure> {
     let Some(text) = text("package.json")? else { return Ok(None) };
     let package = serde_json::from_str(&text).map_err(|error| {
-        failure_at("package-json", "package.json", Some(error.line()), format!("package.json, line {}: {error}", error.line()))
+        failure_at(
+            "package-json",
+            "package.json",
+            Some(error.line()),
+            format!("package.json, line {}: {error}", error.line()),
+        )
     })?;
-    let config = |names: &[&str]| names.iter().find_map(|name| berth_buildpack_kit::text(name).ok().flatten());
+    let config = |names: &[&str]| {
+        names.iter().find_map(|name| berth_buildpack_kit::text(name).ok().flatten())
+    };
     Ok(Some(site::kind(&package, has, config)))
 }
 
@@ -71,7 +81,9 @@ fn inside(root: &str) -> Result<String, Failure> {
             "outside",
             "berth.toml",
             None,
-            format!("the site's root '{root}' is not a directory of the app. Use a plain path relative to the app's top directory."),
+            format!(
+                "the site's root '{root}' is not a directory of the app. Use a plain path relative to the app's top directory."
+            ),
         ));
     }
     Ok(path.to_owned())

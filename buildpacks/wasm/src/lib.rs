@@ -2,14 +2,21 @@
 //! file; whether the component exports what it must is checked by the host.
 
 use berth_buildpack_kit::{
-    Build, Context, Detect, Failure, Outcome, Output, Require, fail, failure, failure_at, has, log, output, pass, plan,
-    settings, source,
+    Build, Context, Detect, Failure, Outcome, Output, Require, fail, failure, failure_at, has, log,
+    output, pass, plan, settings, source,
 };
 
 struct Wasm;
 
 /// A commit with one of these is built from its source; a stray `.wasm` beside it is a part of it.
-const PROJECTS: [&str; 6] = ["package.json", "requirements.txt", "pyproject.toml", "index.html", "public/index.html", "Procfile"];
+const PROJECTS: [&str; 6] = [
+    "package.json",
+    "requirements.txt",
+    "pyproject.toml",
+    "index.html",
+    "public/index.html",
+    "Procfile",
+];
 
 /// The component's path, or why there is none.
 fn component() -> Result<Result<String, String>, Failure> {
@@ -21,7 +28,9 @@ fn component() -> Result<Result<String, String>, Failure> {
                 "no-component",
                 "berth.toml",
                 None,
-                format!("berth.toml names the component '{path}', which is not in the commit. Build it and commit it."),
+                format!(
+                    "berth.toml names the component '{path}', which is not in the commit. Build it and commit it."
+                ),
             ));
         }
         return Ok(Ok(path.to_owned()));
@@ -30,7 +39,9 @@ fn component() -> Result<Result<String, String>, Failure> {
         return Ok(Ok("app.wasm".to_owned()));
     }
     if let Some(project) = PROJECTS.into_iter().find(|path| has(path)) {
-        return Ok(Err(format!("there is no app.wasm and no [wasm] component in berth.toml, and {project} says that the app is built from source")));
+        return Ok(Err(format!(
+            "there is no app.wasm and no [wasm] component in berth.toml, and {project} says that the app is built from source"
+        )));
     }
     let mut found = source::glob(&["*.wasm".to_owned()]);
     Ok(match found.len() {

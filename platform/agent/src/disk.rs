@@ -31,8 +31,7 @@ pub(crate) fn make(path: &Path, mib: u32, life: Life) -> Result<(), Failure> {
         .mode(0o600)
         .open(path)
         .because(|| format!("making the disk {}", path.display()))?;
-    file.set_len(u64::from(mib) << 20)
-        .because(|| format!("sizing the disk {}", path.display()))?;
+    file.set_len(u64::from(mib) << 20).because(|| format!("sizing the disk {}", path.display()))?;
     // No blocks kept for root, no discard of a file that is new.
     let features = match life {
         Life::OneContainer => "^has_journal,^resize_inode",
@@ -67,8 +66,8 @@ pub(crate) fn attach(path: &Path, target: &Path) -> Result<(), Failure> {
         .write(true)
         .open(path)
         .because(|| format!("opening the disk {}", path.display()))?;
-    let (name, _device) = loop_device(&file)
-        .because(|| format!("finding a loop device for {}", path.display()))?;
+    let (name, _device) =
+        loop_device(&file).because(|| format!("finding a loop device for {}", path.display()))?;
     let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOATIME;
     mount(&name, target, "ext4", flags, c"discard")
         .because(|| format!("mounting the disk {} on {}", path.display(), target.display()))
@@ -122,7 +121,10 @@ fn loop_device(file: &File) -> std::io::Result<(String, OwnedFd)> {
         }
         let name = format!("/dev/loop{number}");
         let device = OpenOptions::new().read(true).write(true).open(&name)?;
-        #[expect(unsafe_code, reason = "the structure has the kernel's layout and outlives the call")]
+        #[expect(
+            unsafe_code,
+            reason = "the structure has the kernel's layout and outlives the call"
+        )]
         let bound = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &raw const config) };
         if bound == 0 {
             return Ok((name, device.into()));

@@ -11,8 +11,8 @@ use berth_model::{AppId, InstanceId};
 
 use crate::context::Context;
 use crate::failure::{Because, Failure};
-use crate::server::Answer;
 use crate::instances;
+use crate::server::Answer;
 
 /// Bytes of the list of what is live.
 const LIVE_BYTES_MAX: u64 = 64 << 20;
@@ -88,7 +88,9 @@ pub(crate) fn drop_caches(context: &Context, app: AppId) -> Answer {
 }
 
 fn builds(context: &Context, app: AppId) -> bool {
-    context.instances.all().iter().any(|known| {
-        known.spec.app == app && known.spec.role == Role::Build && !known.is_gone()
-    })
+    context
+        .instances
+        .all()
+        .iter()
+        .any(|known| known.spec.app == app && known.spec.role == Role::Build && !known.is_gone())
 }

@@ -72,8 +72,7 @@ struct State {
 
 impl Instances {
     pub(crate) fn new(addresses: Addresses) -> Self {
-        let state =
-            State { known: BTreeMap::new(), addresses, generation: 0, closing: false };
+        let state = State { known: BTreeMap::new(), addresses, generation: 0, closing: false };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -188,10 +187,7 @@ impl Instances {
     }
 
     /// Addresses of containers that are gone and not among `live` need no release any more.
-    pub(crate) fn keep_addresses(
-        &self,
-        live: impl Fn(InstanceId) -> bool,
-    ) -> Result<(), Failure> {
+    pub(crate) fn keep_addresses(&self, live: impl Fn(InstanceId) -> bool) -> Result<(), Failure> {
         self.change(|state| state.addresses.keep(live, now_ms()))
     }
 

@@ -249,7 +249,8 @@ mod tests {
     #[test]
     fn its_own_interface_does_not_make_an_index_busy() {
         let table = "head\nberth3\t0000CB0A\t00000000\t0003\t0\t0\t0\t0000FFFF\t0\n";
-        let busy = Busy { uids: passwd_ids("root:x:0:0::/root:/bin/sh"), routes: route_ranges(table) };
+        let busy =
+            Busy { uids: passwd_ids("root:x:0:0::/root:/bin/sh"), routes: route_ranges(table) };
         assert!(busy.allows(Share { index: 3 }));
     }
 }

@@ -98,10 +98,7 @@ fn answer(context: &Arc<Context>, connection: &Connection) {
     }
 }
 
-fn request(
-    context: &Context,
-    connection: &Connection,
-) -> Result<(Request, Vec<OwnedFd>), Failure> {
+fn request(context: &Context, connection: &Connection) -> Result<(Request, Vec<OwnedFd>), Failure> {
     let peer = rustix::net::sockopt::socket_peercred(connection.socket())
         .because(|| "reading who calls")?;
     let woken = connection

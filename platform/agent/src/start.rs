@@ -43,11 +43,10 @@ pub(crate) fn handle(context: &Arc<Context>, start: Start, descriptors: Vec<Owne
     check_machine(context, &start)?;
     let (instance, app, role) = (start.instance, start.app, start.role);
     let instances: &Instances = &context.instances;
-    let spec = instances
-        .reserve(instance, app, role, |address| {
-            let hop = hop(context.network.base);
-            spec(context, &start, address.map(|address| (address, hop)))
-        })?;
+    let spec = instances.reserve(instance, app, role, |address| {
+        let hop = hop(context.network.base);
+        spec(context, &start, address.map(|address| (address, hop)))
+    })?;
     let started = prepare(context, &spec).and_then(|()| launch(context, &spec, descriptors));
     match started {
         Ok(attached) => {
@@ -140,11 +139,7 @@ fn spec(
         instance: start.instance,
         app: start.app,
         role: start.role,
-        ids: if builds {
-            context.build_block(start.block)
-        } else {
-            context.app_block(start.block)
-        },
+        ids: if builds { context.build_block(start.block) } else { context.app_block(start.block) },
         layers: start.layers.clone(),
         limits: start.limits,
         tty: start.tty,
@@ -279,7 +274,10 @@ mod tests {
         let refused = |change: fn(&mut Start)| {
             let mut start = start();
             change(&mut start);
-            assert!(check(&start, 1023).is_err_and(|f| f.code == FailureCode::Refused), "{start:?}");
+            assert!(
+                check(&start, 1023).is_err_and(|f| f.code == FailureCode::Refused),
+                "{start:?}"
+            );
         };
         refused(|s| s.block = 1023);
         refused(|s| s.layers.clear());

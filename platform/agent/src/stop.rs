@@ -39,9 +39,9 @@ pub(crate) fn stop(
     grace: Duration,
 ) -> Result<Exit, Failure> {
     let begun = Instant::now() + WORK_TIME_MAX;
-    let known = context.instances.wait_until(instance, begun, |known| {
-        known.report.state != ContainerState::Starting
-    })?;
+    let known = context
+        .instances
+        .wait_until(instance, begun, |known| known.report.state != ContainerState::Starting)?;
     if !known.is_gone() {
         // A run process that cannot be asked is ended, and its container with it.
         let asked = instances::connect(&context.instance_run(instance)).and_then(|socket| {

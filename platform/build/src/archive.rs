@@ -101,7 +101,8 @@ impl Archive {
         let at = Rc::new(Cell::new(0));
         let mut again = file.try_clone().map_err(TarError::Io)?;
         again.seek(SeekFrom::Start(0)).map_err(TarError::Io)?;
-        let input = Counting { inner: BufReader::with_capacity(256 << 10, again), at: Rc::clone(&at) };
+        let input =
+            Counting { inner: BufReader::with_capacity(256 << 10, again), at: Rc::clone(&at) };
         let mut reader = Reader::new(input, Caps::SOURCE);
         let mut nodes = BTreeMap::new();
         while let Some(entry) = reader.next()? {
@@ -184,7 +185,9 @@ impl Archive {
         let mut buffer = vec![0; 64 << 10];
         for (path, node) in self.matching(patterns)? {
             let (kind, length) = match node {
-                Node::File { bytes, executable, .. } => (if *executable { 'x' } else { 'f' }, *bytes),
+                Node::File { bytes, executable, .. } => {
+                    (if *executable { 'x' } else { 'f' }, *bytes)
+                }
                 Node::Symlink { target } => ('l', target.len() as u64),
                 Node::Directory => continue,
             };
@@ -196,10 +199,11 @@ impl Archive {
                 Node::File { offset, bytes, .. } => {
                     let mut content = self.content(*offset, *bytes);
                     loop {
-                        let count = content.read(&mut buffer).map_err(|source| ArchiveError::Read {
-                            path: String::from_utf8_lossy(path).into_owned(),
-                            source,
-                        })?;
+                        let count =
+                            content.read(&mut buffer).map_err(|source| ArchiveError::Read {
+                                path: String::from_utf8_lossy(path).into_owned(),
+                                source,
+                            })?;
                         if count == 0 {
                             break;
                         }
@@ -214,7 +218,10 @@ impl Archive {
     }
 
     /// Files and links whose path matches.
-    pub(crate) fn matching(&self, patterns: &[String]) -> Result<Vec<(&Vec<u8>, &Node)>, ArchiveError> {
+    pub(crate) fn matching(
+        &self,
+        patterns: &[String],
+    ) -> Result<Vec<(&Vec<u8>, &Node)>, ArchiveError> {
         let plain = |pattern: &String| !pattern.contains(['*', '?', '[', '{', '\\']);
         if patterns.len() <= PATTERNS_MAX && patterns.iter().all(plain) {
             let mut found: BTreeMap<&Vec<u8>, &Node> = BTreeMap::new();
@@ -268,7 +275,10 @@ fn follow(link: &[u8], target: &[u8]) -> Option<Vec<u8>> {
 
 /// A set of patterns where `*` stays within a directory and `**` does not.
 pub(crate) fn patterns_of(patterns: &[String]) -> Result<GlobSet, ArchiveError> {
-    let refuse = |pattern: &str, why: String| ArchiveError::Pattern { pattern: pattern.chars().take(200).collect(), why };
+    let refuse = |pattern: &str, why: String| ArchiveError::Pattern {
+        pattern: pattern.chars().take(200).collect(),
+        why,
+    };
     if patterns.len() > PATTERNS_MAX {
         return Err(refuse("", format!("there are more than {PATTERNS_MAX}")));
     }
@@ -328,13 +338,16 @@ mod tests {
         let blobs = BlobStore::open(folder.path()).unwrap();
         let mut tree = Tree::new();
         for (path, text) in files {
-            let attributes = if path.ends_with(".sh") { Attributes::EXECUTABLE } else { Attributes::PLAIN };
-            tree.file(path.as_bytes(), attributes, text.len() as u64, text.as_bytes().to_vec()).unwrap();
+            let attributes =
+                if path.ends_with(".sh") { Attributes::EXECUTABLE } else { Attributes::PLAIN };
+            tree.file(path.as_bytes(), attributes, text.len() as u64, text.as_bytes().to_vec())
+                .unwrap();
         }
         for (path, target) in links {
             tree.symlink(path.as_bytes(), target.as_bytes(), Attributes::PLAIN).unwrap();
         }
-        let (bytes, _) = tree.write(Vec::new(), Rules::App, |content| Ok(io::Cursor::new(content))).unwrap();
+        let (bytes, _) =
+            tree.write(Vec::new(), Rules::App, |content| Ok(io::Cursor::new(content))).unwrap();
         let (digest, _) = blobs.put(bytes.as_slice(), 1 << 20).unwrap();
         let archive = Archive::open(&blobs, &digest).unwrap();
         (folder, archive)
@@ -346,7 +359,10 @@ mod tests {
 
     #[test]
     fn kinds_and_contents_come_from_the_index() {
-        let (_folder, archive) = archive(&[("a.txt", "one"), ("sub/run.sh", "two"), ("long/name.txt", &"x".repeat(9000))], &[]);
+        let (_folder, archive) = archive(
+            &[("a.txt", "one"), ("sub/run.sh", "two"), ("long/name.txt", &"x".repeat(9000))],
+            &[],
+        );
         assert_eq!(archive.kind("a.txt"), "file");
         assert_eq!(archive.kind("./sub/run.sh"), "executable");
         assert_eq!(archive.kind("sub"), "directory");
@@ -354,12 +370,21 @@ mod tests {
         assert_eq!(archive.kind("../a.txt"), "missing");
         assert_eq!(archive.read("sub/run.sh", 10).unwrap(), b"two");
         assert_eq!(archive.read("long/name.txt", 9000).unwrap(), "x".repeat(9000).into_bytes());
-        assert!(matches!(archive.read("long/name.txt", 8999), Err(ArchiveError::TooLarge { bytes: 9000, .. })));
+        assert!(matches!(
+            archive.read("long/name.txt", 8999),
+            Err(ArchiveError::TooLarge { bytes: 9000, .. })
+        ));
     }
 
     #[test]
     fn links_are_followed_inside_the_tree_and_never_out_of_it() {
-        let links = [("in", "sub/../a.txt"), ("sub/up", "../a.txt"), ("out", "../../etc/passwd"), ("root", "/etc/passwd"), ("loop", "loop")];
+        let links = [
+            ("in", "sub/../a.txt"),
+            ("sub/up", "../a.txt"),
+            ("out", "../../etc/passwd"),
+            ("root", "/etc/passwd"),
+            ("loop", "loop"),
+        ];
         let (_folder, archive) = archive(&[("a.txt", "one"), ("sub/b", "")], &links);
         assert_eq!(archive.read("in", 10).unwrap(), b"one");
         assert_eq!(archive.read("sub/up", 10).unwrap(), b"one");
@@ -370,18 +395,24 @@ mod tests {
 
     #[test]
     fn a_star_stays_in_its_directory_and_two_do_not() {
-        let (_folder, archive) = archive(&[("a.py", ""), ("p/b.py", ""), ("p/q/c.py", ""), ("p/d.txt", "")], &[]);
+        let (_folder, archive) =
+            archive(&[("a.py", ""), ("p/b.py", ""), ("p/q/c.py", ""), ("p/d.txt", "")], &[]);
         assert_eq!(archive.glob(&strings(&["*.py"])).unwrap(), ["a.py"]);
         assert_eq!(archive.glob(&strings(&["**/*.py"])).unwrap(), ["a.py", "p/b.py", "p/q/c.py"]);
         assert_eq!(archive.glob(&strings(&["p/**"])).unwrap(), ["p/b.py", "p/d.txt", "p/q/c.py"]);
-        assert_eq!(archive.glob(&strings(&["p/d.txt", "a.py", "none"])).unwrap(), ["a.py", "p/d.txt"]);
+        assert_eq!(
+            archive.glob(&strings(&["p/d.txt", "a.py", "none"])).unwrap(),
+            ["a.py", "p/d.txt"]
+        );
         assert!(archive.glob(&strings(&["{"])).is_err());
     }
 
     #[test]
     fn a_digest_changes_with_path_mode_and_content() {
         let all = strings(&["**"]);
-        let digest = |files: &[(&str, &str)], links: &[(&str, &str)]| archive(files, links).1.digest(&all).unwrap();
+        let digest = |files: &[(&str, &str)], links: &[(&str, &str)]| {
+            archive(files, links).1.digest(&all).unwrap()
+        };
         let base = digest(&[("a", "1")], &[]);
         assert_eq!(base, digest(&[("a", "1")], &[]));
         for other in [

@@ -45,8 +45,20 @@ pub struct Builder {
 
 impl Builder {
     /// A builder with the installed buildpacks.
-    pub fn new(agent: Agent, blobs: BlobStore, buildpacks: Vec<Loaded>, inventory: Inventory, settings: Settings) -> Self {
-        Self { agent, blobs, buildpacks: buildpacks.into(), inventory: Arc::new(inventory), settings: Arc::new(settings) }
+    pub fn new(
+        agent: Agent,
+        blobs: BlobStore,
+        buildpacks: Vec<Loaded>,
+        inventory: Inventory,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            agent,
+            blobs,
+            buildpacks: buildpacks.into(),
+            inventory: Arc::new(inventory),
+            settings: Arc::new(settings),
+        }
     }
 
     /// Digests of the installed buildpacks in their order, for [`crate::memo_key`].
@@ -82,7 +94,12 @@ impl Builder {
         built.unwrap_or(Err(BuildError::TimedOut { minutes: self.settings.build_s_max / 60 }))
     }
 
-    async fn prepare(&self, request: Request, log: Arc<dyn Log>, cancel: CancellationToken) -> Result<Prepared, BuildError> {
+    async fn prepare(
+        &self,
+        request: Request,
+        log: Arc<dyn Log>,
+        cancel: CancellationToken,
+    ) -> Result<Prepared, BuildError> {
         let begun = Instant::now();
         let (blobs, digest) = (self.blobs.clone(), request.source.archive);
         let archive = tokio::task::spawn_blocking(move || Archive::open(&blobs, &digest)).await;
@@ -119,14 +136,18 @@ impl Builder {
 
     async fn run(&self, prepared: Prepared) -> Result<Outcome, BuildError> {
         let Prepared { session, files } = prepared;
-        let chosen = detect::detect(&session, &self.buildpacks, &files.berth, &files.project).await?;
+        let chosen =
+            detect::detect(&session, &self.buildpacks, &files.berth, &files.project).await?;
         let names: Vec<&str> = chosen.iter().map(|chosen| chosen.id.as_str()).collect();
         session.log.heading(&format!("Building with {}", names.join(", ")));
         let mut outputs = Vec::new();
         let mut plan: Vec<Require> = Vec::new();
         for chosen in &chosen {
             let loaded = self.buildpacks.iter().find(|loaded| loaded.id == chosen.id);
-            let loaded = loaded.ok_or_else(|| BuildError::Guest { id: chosen.id.clone(), problem: "is not installed".to_owned() })?;
+            let loaded = loaded.ok_or_else(|| BuildError::Guest {
+                id: chosen.id.clone(),
+                problem: "is not installed".to_owned(),
+            })?;
             add_requirements(&mut plan, chosen);
             outputs.push((chosen.id.clone(), call(&session, loaded, chosen, &mut plan).await?));
         }
@@ -157,7 +178,11 @@ impl Files {
     }
 
     /// Says what has no effect, checks what is required, and gives the variables of build tools.
-    fn config(&self, request: &Request, log: &BuildLog) -> Result<BTreeMap<String, String>, BuildError> {
+    fn config(
+        &self,
+        request: &Request,
+        log: &BuildLog,
+    ) -> Result<BTreeMap<String, String>, BuildError> {
         if !self.app.without_effect.is_empty() {
             log.body(&format!("app.json: no effect here: {}", self.app.without_effect.join(", ")));
         }
@@ -169,7 +194,10 @@ impl Files {
         for wish in &self.app.env {
             match &wish.value {
                 Some(value) => drop(env.insert(wish.name.clone(), value.clone())),
-                None if wish.required && !wish.secret && !request.config.contains_key(&wish.name) => {
+                None if wish.required
+                    && !wish.secret
+                    && !request.config.contains_key(&wish.name) =>
+                {
                     return Err(BuildError::ConfigMissing(wish.name.clone()));
                 }
                 None => {}
@@ -180,7 +208,11 @@ impl Files {
     }
 }
 
-fn file<T: Default>(archive: &Archive, name: &str, parse: fn(&str) -> Result<T, ManifestError>) -> Result<T, BuildError> {
+fn file<T: Default>(
+    archive: &Archive,
+    name: &str,
+    parse: fn(&str) -> Result<T, ManifestError>,
+) -> Result<T, BuildError> {
     match archive.text(name, FILE_BYTES_MAX)? {
         Some(text) => Ok(parse(&text)?),
         None => Ok(T::default()),
@@ -195,30 +227,48 @@ pub(crate) fn steering(config: &BTreeMap<String, String>) -> Digest {
 /// What a buildpack provides and others require joins the plan; once, however many provide it.
 fn add_requirements(plan: &mut Vec<Require>, chosen: &Chosen) {
     for require in &chosen.requires {
-        let known = |known: &Require| known.name == require.name && known.metadata == require.metadata;
+        let known =
+            |known: &Require| known.name == require.name && known.metadata == require.metadata;
         if !plan.iter().any(known) {
             plan.push(Require { name: require.name.clone(), metadata: require.metadata.clone() });
         }
     }
 }
 
-async fn call(session: &Arc<Session>, loaded: &Loaded, chosen: &Chosen, plan: &mut Vec<Require>) -> Result<Output, BuildError> {
+async fn call(
+    session: &Arc<Session>,
+    loaded: &Loaded,
+    chosen: &Chosen,
+    plan: &mut Vec<Require>,
+) -> Result<Output, BuildError> {
     let begun = Instant::now();
-    let (mine, others): (Vec<Require>, Vec<Require>) =
-        std::mem::take(plan).into_iter().partition(|require| chosen.provides.contains(&require.name));
-    let host: Arc<dyn BuildpackHost> =
-        Arc::new(Host { session: Arc::clone(session), buildpack: loaded.id.clone(), detecting: false });
+    let (mine, others): (Vec<Require>, Vec<Require>) = std::mem::take(plan)
+        .into_iter()
+        .partition(|require| chosen.provides.contains(&require.name));
+    let host: Arc<dyn BuildpackHost> = Arc::new(Host {
+        session: Arc::clone(session),
+        buildpack: loaded.id.clone(),
+        detecting: false,
+    });
     let context = detect::context(session, &loaded.id);
     let built = loaded.component.build(&context, &mine, host, Limits::BUILDPACK_BUILD).await;
     let output = built.map_err(|error| match error {
         _ if session.cancel.is_cancelled() => BuildError::Cancelled,
-        BuildpackError::Failure(failure) => BuildError::Buildpack { id: loaded.id.clone(), failure: Box::new(failure) },
-        BuildpackError::Guest(error) => BuildError::Guest { id: loaded.id.clone(), problem: format!("was ended: {error}") },
+        BuildpackError::Failure(failure) => {
+            BuildError::Buildpack { id: loaded.id.clone(), failure: Box::new(failure) }
+        }
+        BuildpackError::Guest(error) => {
+            BuildError::Guest { id: loaded.id.clone(), problem: format!("was ended: {error}") }
+        }
         BuildpackError::Host(why) => BuildError::platform("do what a buildpack asked for")(why),
     })?;
     // What was not met passes to the next buildpack that provides it.
     *plan = others;
     plan.extend(mine.into_iter().filter(|require| output.unmet.contains(&require.name)));
-    Session::took(&mut *session.state.lock().await, format!("buildpack {}", loaded.id), begun.elapsed());
+    Session::took(
+        &mut *session.state.lock().await,
+        format!("buildpack {}", loaded.id),
+        begun.elapsed(),
+    );
     Ok(output)
 }

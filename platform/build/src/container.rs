@@ -55,8 +55,11 @@ pub(crate) enum Output {
     /// Kept, up to so many bytes; the rest is dropped.
     Keep(usize),
     /// Each piece is passed on as it comes.
-    Pieces(Box<dyn FnMut(&[u8]) + Send>),
+    Pieces(TakePiece),
 }
+
+/// Takes a piece of an output.
+pub(crate) type TakePiece = Box<dyn FnMut(&[u8]) + Send>;
 
 /// How a command ended, and what was kept of its standard output.
 pub(crate) struct Ended {
@@ -139,7 +142,8 @@ impl Container {
         let out = receiver(out_read.into()).map_err(BuildError::platform(RUN))?;
         let err = receiver(err_read.into()).map_err(BuildError::platform(RUN))?;
         let ended = async {
-            let mut reading = std::pin::pin!(async { tokio::join!(read(out, stdout), read(err, stderr)) });
+            let mut reading =
+                std::pin::pin!(async { tokio::join!(read(out, stdout), read(err, stderr)) });
             let mut exiting = std::pin::pin!(exit(session));
             let (exit, (stdout, stderr)) = tokio::select! {
                 exit = &mut exiting => {
@@ -167,18 +171,37 @@ impl Container {
     }
 
     /// Puts an archive into a directory of the container.
-    pub(crate) async fn extract(&self, directory: &str, fill: Fill, cancel: &CancellationToken) -> Result<(), BuildError> {
+    pub(crate) async fn extract(
+        &self,
+        directory: &str,
+        fill: Fill,
+        cancel: &CancellationToken,
+    ) -> Result<(), BuildError> {
         self.file_call(&["extract", directory], Some(fill), cancel).await
     }
 
     /// Removes a file or directory of the container, if it is there.
-    pub(crate) async fn remove(&self, path: &str, cancel: &CancellationToken) -> Result<(), BuildError> {
+    pub(crate) async fn remove(
+        &self,
+        path: &str,
+        cancel: &CancellationToken,
+    ) -> Result<(), BuildError> {
         self.file_call(&["remove", path], None, cancel).await
     }
 
-    async fn file_call(&self, words: &[&str], stdin: Option<Fill>, cancel: &CancellationToken) -> Result<(), BuildError> {
+    async fn file_call(
+        &self,
+        words: &[&str],
+        stdin: Option<Fill>,
+        cancel: &CancellationToken,
+    ) -> Result<(), BuildError> {
         let argv = [INIT, "file"].iter().chain(words).map(|&word| word.to_owned()).collect();
-        let command = Command { argv, env: BTreeMap::new(), working_dir: "/".to_owned(), time_s_max: FILES_S_MAX };
+        let command = Command {
+            argv,
+            env: BTreeMap::new(),
+            working_dir: "/".to_owned(),
+            time_s_max: FILES_S_MAX,
+        };
         let ended = self.run(command, stdin, (Output::Keep(0), Output::Keep(4096)), cancel).await?;
         if ended.exit.code == 0 {
             return Ok(());
@@ -200,18 +223,20 @@ impl Container {
         const STORE: &str = "store a layer";
         let (mut read, write) = io::pipe().map_err(BuildError::platform(STORE))?;
         let writer = blobs.writer(LAYER_BYTES_MAX)?;
-        let storing = tokio::task::spawn_blocking(move || -> io::Result<(BlobWriter, Vec<String>)> {
-            let mut dated = Dated::new(BufWriter::with_capacity(256 << 10, writer), mtime_s).looking_for(looking_for);
-            let mut buffer = vec![0; 256 << 10];
-            loop {
-                match io::Read::read(&mut read, &mut buffer)? {
-                    0 => break,
-                    count => dated.write_all(&buffer[..count])?,
+        let storing =
+            tokio::task::spawn_blocking(move || -> io::Result<(BlobWriter, Vec<String>)> {
+                let mut dated = Dated::new(BufWriter::with_capacity(256 << 10, writer), mtime_s)
+                    .looking_for(looking_for);
+                let mut buffer = vec![0; 256 << 10];
+                loop {
+                    match io::Read::read(&mut read, &mut buffer)? {
+                        0 => break,
+                        count => dated.write_all(&buffer[..count])?,
+                    }
                 }
-            }
-            let (buffered, found) = dated.finish()?;
-            Ok((buffered.into_inner().map_err(io::IntoInnerError::into_error)?, found))
-        });
+                let (buffered, found) = dated.finish()?;
+                Ok((buffered.into_inner().map_err(io::IntoInnerError::into_error)?, found))
+            });
         let request = Request::LayerSeal { instance: self.instance, part };
         let sealing = async {
             let descriptors = [write.into()];
@@ -228,8 +253,13 @@ impl Container {
         if !matches!(reply, Reply::Sealed { .. }) {
             return Err(unexpected(&reply));
         }
-        let (writer, tops) = storing.await.map_err(BuildError::platform(STORE))?.map_err(BuildError::platform(STORE))?;
-        let (diff_id, bytes) = tokio::task::spawn_blocking(|| writer.finish()).await.map_err(BuildError::platform(STORE))??;
+        let (writer, tops) = storing
+            .await
+            .map_err(BuildError::platform(STORE))?
+            .map_err(BuildError::platform(STORE))?;
+        let (diff_id, bytes) = tokio::task::spawn_blocking(|| writer.finish())
+            .await
+            .map_err(BuildError::platform(STORE))??;
         Ok(Sealed { diff_id, bytes, tops })
     }
 }
@@ -259,8 +289,10 @@ async fn exit(mut session: Session) -> Result<Exit, AgentError> {
 /// The payload in memory, because it holds the app's configuration.
 fn memory(payload: &Payload) -> Result<OwnedFd, BuildError> {
     const HAND: &str = "hand a command to the build container";
-    let bytes = serde_json::to_vec(payload).map_err(|_| BuildError::platform("write a command")("it is not JSON"))?;
-    let memory = rustix::fs::memfd_create("payload", MemfdFlags::CLOEXEC).map_err(BuildError::platform(HAND))?;
+    let bytes = serde_json::to_vec(payload)
+        .map_err(|_| BuildError::platform("write a command")("it is not JSON"))?;
+    let memory = rustix::fs::memfd_create("payload", MemfdFlags::CLOEXEC)
+        .map_err(BuildError::platform(HAND))?;
     let mut file = std::fs::File::from(memory);
     file.write_all(&bytes).map_err(BuildError::platform(HAND))?;
     io::Seek::rewind(&mut file).map_err(BuildError::platform(HAND))?;

@@ -25,7 +25,15 @@ pub(crate) struct Dated<W> {
 impl<W: Write> Dated<W> {
     /// Sets the time of every entry to `mtime_s` where it is given.
     pub(crate) fn new(inner: W, mtime_s: Option<u64>) -> Self {
-        Self { inner, mtime_s, wanted: Vec::new(), found: Vec::new(), block: Vec::with_capacity(BLOCK), left: 0, ended: false }
+        Self {
+            inner,
+            mtime_s,
+            wanted: Vec::new(),
+            found: Vec::new(),
+            block: Vec::with_capacity(BLOCK),
+            left: 0,
+            ended: false,
+        }
     }
 
     /// Notes whether directories of these names (with a slash at the end) come by.
@@ -67,7 +75,11 @@ impl<W: Write> Dated<W> {
 impl<W: Write> Write for Dated<W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         if self.left > 0 || self.ended {
-            let most = if self.ended { buffer.len() } else { buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX)) };
+            let most = if self.ended {
+                buffer.len()
+            } else {
+                buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX))
+            };
             let count = self.inner.write(&buffer[..most])?;
             self.left = self.left.saturating_sub(count as u64);
             return Ok(count);
@@ -89,9 +101,11 @@ impl<W: Write> Write for Dated<W> {
 /// more in one file alone have: refused, because layers are bounded below that.
 fn size(field: &[u8]) -> io::Result<u64> {
     let wrong = || io::Error::new(io::ErrorKind::InvalidData, "a number in a header is wrong");
-    field.iter().take_while(|byte| **byte != 0 && **byte != b' ').try_fold(0_u64, |value, digit| match digit {
-        b'0'..=b'7' => Ok(value * 8 + u64::from(digit - b'0')),
-        _ => Err(wrong()),
+    field.iter().take_while(|byte| **byte != 0 && **byte != b' ').try_fold(0_u64, |value, digit| {
+        match digit {
+            b'0'..=b'7' => Ok(value * 8 + u64::from(digit - b'0')),
+            _ => Err(wrong()),
+        }
     })
 }
 
@@ -115,8 +129,13 @@ mod tests {
 
     fn sample() -> Vec<u8> {
         let mut tree = Tree::new();
-        for (path, text) in [("layers/x/y/bin/run", "one".to_owned()), ("layers/x/y/data", "z".repeat(2000)), (&"n".repeat(180), String::new())] {
-            tree.file(path.as_bytes(), Attributes::PLAIN, text.len() as u64, text.into_bytes()).unwrap();
+        for (path, text) in [
+            ("layers/x/y/bin/run", "one".to_owned()),
+            ("layers/x/y/data", "z".repeat(2000)),
+            (&"n".repeat(180), String::new()),
+        ] {
+            tree.file(path.as_bytes(), Attributes::PLAIN, text.len() as u64, text.into_bytes())
+                .unwrap();
         }
         tree.write(Vec::new(), Rules::App, |content| Ok(io::Cursor::new(content))).unwrap().0
     }

@@ -28,8 +28,11 @@ pub(crate) async fn detect(
     let mut asked = tokio::task::JoinSet::new();
     for loaded in buildpacks {
         let (loaded, context) = (loaded.clone(), context(session, &loaded.id));
-        let host: Arc<dyn BuildpackHost> =
-            Arc::new(Host { session: Arc::clone(session), buildpack: loaded.id.clone(), detecting: true });
+        let host: Arc<dyn BuildpackHost> = Arc::new(Host {
+            session: Arc::clone(session),
+            buildpack: loaded.id.clone(),
+            detecting: true,
+        });
         asked.spawn(async move {
             let verdict = loaded.component.detect(&context, host, Limits::BUILDPACK_DETECT).await;
             (loaded.id, verdict)
@@ -61,13 +64,20 @@ fn judge(id: &str, verdict: Result<Verdict, BuildpackError>) -> Result<Detected,
         Ok(Verdict::Fail(reason)) => Detected::Fail(one_line(&reason)),
         Err(BuildpackError::Failure(failure)) => Detected::Error(failure.message),
         // A broken buildpack says nothing about the source: it fails the groups it is needed in.
-        Err(BuildpackError::Guest(error)) => Detected::Error(format!("the buildpack '{id}' broke: {error}")),
-        Err(BuildpackError::Host(why)) => return Err(BuildError::platform("read the source for a buildpack")(why)),
+        Err(BuildpackError::Guest(error)) => {
+            Detected::Error(format!("the buildpack '{id}' broke: {error}"))
+        }
+        Err(BuildpackError::Host(why)) => {
+            return Err(BuildError::platform("read the source for a buildpack")(why));
+        }
     })
 }
 
 fn plan_of(plan: berth_extensions::buildpack::Plan) -> Plan {
-    let requires = plan.requires.into_iter().map(|require| Require { name: require.name, metadata: require.metadata });
+    let requires = plan
+        .requires
+        .into_iter()
+        .map(|require| Require { name: require.name, metadata: require.metadata });
     Plan { provides: plan.provides, requires: requires.collect() }
 }
 

@@ -132,16 +132,34 @@ pub(crate) fn required(source_date_epoch_s: i64) -> BTreeMap<String, String> {
     let proxy = format!("http://127.0.0.1:{}", berth_container::PROXY_PORT);
     let local = "localhost,127.0.0.1,::1";
     let proxied = [
-        "HTTP_PROXY", "HTTPS_PROXY", "YARN_HTTPS_PROXY", "YARN_HTTP_PROXY", "http_proxy", "https_proxy", "npm_config_https_proxy",
-        "npm_config_proxy", "CARGO_HTTP_PROXY",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "YARN_HTTPS_PROXY",
+        "YARN_HTTP_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "npm_config_https_proxy",
+        "npm_config_proxy",
+        "CARGO_HTTP_PROXY",
     ];
     let trusted = [
-        "CARGO_HTTP_CAINFO", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS", "PIP_CERT", "REQUESTS_CA_BUNDLE",
-        "SSL_CERT_FILE", "YARN_HTTPS_CA_FILE_PATH", "npm_config_cafile",
+        "CARGO_HTTP_CAINFO",
+        "CURL_CA_BUNDLE",
+        "GIT_SSL_CAINFO",
+        "NODE_EXTRA_CA_CERTS",
+        "PIP_CERT",
+        "REQUESTS_CA_BUNDLE",
+        "SSL_CERT_FILE",
+        "YARN_HTTPS_CA_FILE_PATH",
+        "npm_config_cafile",
     ];
-    let mut env: BTreeMap<String, String> = proxied.map(|name| (name.to_owned(), proxy.clone())).into();
+    let mut env: BTreeMap<String, String> =
+        proxied.map(|name| (name.to_owned(), proxy.clone())).into();
     env.extend(trusted.map(|name| pair((name, CERTIFICATES))));
-    env.extend([("NO_PROXY", local), ("no_proxy", local), ("HOME", "/tmp"), ("NODE_USE_ENV_PROXY", "1")].map(pair));
+    env.extend(
+        [("NO_PROXY", local), ("no_proxy", local), ("HOME", "/tmp"), ("NODE_USE_ENV_PROXY", "1")]
+            .map(pair),
+    );
     env.insert("SOURCE_DATE_EPOCH".to_owned(), source_date_epoch_s.to_string());
     env
 }
@@ -153,10 +171,23 @@ fn pair((name, value): (&str, &str)) -> (String, String) {
 /// Whether a variable of the configuration changes what a package manager does: layers of an
 /// earlier build are not used again when one of these changed.
 pub(crate) fn steers_tools(name: &str) -> bool {
-    const BEGINNINGS: [&str; 12] =
-        ["BP_", "BUN_", "CARGO_", "COREPACK_", "NODE_", "NPM_", "PIP_", "PNPM_", "PYTHON", "RUST", "UV_", "YARN_"];
+    const BEGINNINGS: [&str; 12] = [
+        "BP_",
+        "BUN_",
+        "CARGO_",
+        "COREPACK_",
+        "NODE_",
+        "NPM_",
+        "PIP_",
+        "PNPM_",
+        "PYTHON",
+        "RUST",
+        "UV_",
+        "YARN_",
+    ];
     let name = name.to_ascii_uppercase();
-    BEGINNINGS.iter().any(|beginning| name.starts_with(beginning)) || matches!(name.as_str(), "CC" | "CFLAGS" | "CXX" | "CXXFLAGS" | "LDFLAGS")
+    BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+        || matches!(name.as_str(), "CC" | "CFLAGS" | "CXX" | "CXXFLAGS" | "LDFLAGS")
 }
 
 #[cfg(test)]
@@ -176,8 +207,15 @@ mod tests {
 
     fn resolved(phase: Phase, layers: &[(&str, &[&str], Vec<Change>)]) -> BTreeMap<String, String> {
         let mut env = BTreeMap::from([pair(("PATH", "/bin"))]);
-        let tops: Vec<Vec<String>> = layers.iter().map(|(_, tops, _)| tops.iter().map(|top| (*top).to_owned()).collect()).collect();
-        let effects = layers.iter().zip(&tops).map(|((path, _, changes), tops)| Effect { path, tops, changes });
+        let tops: Vec<Vec<String>> = layers
+            .iter()
+            .map(|(_, tops, _)| tops.iter().map(|top| (*top).to_owned()).collect())
+            .collect();
+        let effects = layers.iter().zip(&tops).map(|((path, _, changes), tops)| Effect {
+            path,
+            tops,
+            changes,
+        });
         apply(&mut env, phase, effects);
         env
     }
@@ -186,9 +224,12 @@ mod tests {
     fn each_operation_does_what_the_specification_says() {
         use Operation::{Append, Default, Override, Prepend};
         let rows = changes(&[
-            (Phase::All, Override, "A", "1"), (Phase::All, Override, "A", "2"),
-            (Phase::All, Default, "A", "3"), (Phase::All, Default, "B", "4"),
-            (Phase::All, Append, "C", "5"), (Phase::All, Append, "C", "6"),
+            (Phase::All, Override, "A", "1"),
+            (Phase::All, Override, "A", "2"),
+            (Phase::All, Default, "A", "3"),
+            (Phase::All, Default, "B", "4"),
+            (Phase::All, Append, "C", "5"),
+            (Phase::All, Append, "C", "6"),
             (Phase::All, Prepend, "C", "7"),
         ]);
         let env = resolved(Phase::Launch, &[("/layers/x/y", &[], rows)]);
@@ -223,7 +264,14 @@ mod tests {
 
     #[test]
     fn tools_variables_are_known_by_how_they_begin() {
-        for name in ["NPM_TOKEN", "npm_config_registry", "PIP_INDEX_URL", "UV_INDEX_URL", "NODE_ENV", "CFLAGS"] {
+        for name in [
+            "NPM_TOKEN",
+            "npm_config_registry",
+            "PIP_INDEX_URL",
+            "UV_INDEX_URL",
+            "NODE_ENV",
+            "CFLAGS",
+        ] {
             assert!(steers_tools(name), "{name}");
         }
         for name in ["DATABASE_URL", "SECRET_KEY", "PORT", "GREETING"] {

@@ -49,7 +49,9 @@ pub enum BuildError {
     #[error("{0}")]
     Component(String),
     /// The configuration lacks what `app.json` requires.
-    #[error("app.json requires the configuration {0}. Set it with 'berth config set {0}=…' and push again.")]
+    #[error(
+        "app.json requires the configuration {0}. Set it with 'berth config set {0}=…' and push again."
+    )]
     ConfigMissing(String),
     /// Somebody ended it.
     #[error("the build was cancelled")]

@@ -74,25 +74,54 @@ impl Hasher {
 
 impl Session {
     /// Fetches an entry and gives the archive's path in the build container.
-    pub(crate) async fn fetch(&self, buildpack: &str, role: &str, package: &str, version: &str, integrity: &str) -> Result<String, HostError> {
+    pub(crate) async fn fetch(
+        &self,
+        buildpack: &str,
+        role: &str,
+        package: &str,
+        version: &str,
+        integrity: &str,
+    ) -> Result<String, HostError> {
         if !is_word(role) || !is_package(package) || !is_word(version) {
-            return Err(refuse("bad-entry", "the role, package or version of a fetch is not valid".to_owned()));
+            return Err(refuse(
+                "bad-entry",
+                "the role, package or version of a fetch is not valid".to_owned(),
+            ));
         }
         let Some(expected) = Integrity::parse(integrity) else {
-            return Err(refuse("no-integrity", format!("{package} {version} has no hash in the inventory, so it cannot be fetched")));
+            return Err(refuse(
+                "no-integrity",
+                format!(
+                    "{package} {version} has no hash in the inventory, so it cannot be fetched"
+                ),
+            ));
         };
         let script = match role {
             "node" => [BOOTSTRAP, NPM].concat(),
             "python" => PIP.to_owned(),
-            other => return Err(refuse("no-tool", format!("nothing in the build stack fetches archives of the role '{other}'"))),
+            other => {
+                return Err(refuse(
+                    "no-tool",
+                    format!("nothing in the build stack fetches archives of the role '{other}'"),
+                ));
+            }
         };
-        let file = format!("/caches/{role}/archives/{}-{version}", package.replace(['@', '/'], "_"));
+        let file =
+            format!("/caches/{role}/archives/{}-{version}", package.replace(['@', '/'], "_"));
         // A file of an earlier build first; if it is damaged it is fetched anew.
         if self.is_archive(buildpack, &file, &expected).await? {
             return Ok(file);
         }
         let step = Step {
-            argv: vec!["sh".to_owned(), "-euc".to_owned(), script, "fetch".to_owned(), package.to_owned(), version.to_owned(), file.clone()],
+            argv: vec![
+                "sh".to_owned(),
+                "-euc".to_owned(),
+                script,
+                "fetch".to_owned(),
+                package.to_owned(),
+                version.to_owned(),
+                file.clone(),
+            ],
             working_dir: Some("/tmp".to_owned()),
             env: Vec::new(),
             // None of the source.
@@ -106,7 +135,9 @@ impl Session {
         };
         let outcome = self.run_bare(buildpack, step).await?;
         if outcome != 0 {
-            let message = format!("{package} {version} could not be fetched. The lines above say why; if the network failed, push again.");
+            let message = format!(
+                "{package} {version} could not be fetched. The lines above say why; if the network failed, push again."
+            );
             let mut error = refuse("fetch", message);
             if let HostError::Failure(failure) = &mut error {
                 failure.retry = true;
@@ -116,7 +147,12 @@ impl Session {
         if self.is_archive(buildpack, &file, &expected).await? {
             return Ok(file);
         }
-        Err(refuse("integrity", format!("{package} {version} was fetched, but it is not the archive that the inventory names (its hash differs). It is not used.")))
+        Err(refuse(
+            "integrity",
+            format!(
+                "{package} {version} was fetched, but it is not the archive that the inventory names (its hash differs). It is not used."
+            ),
+        ))
     }
 
     /// A step of the platform's own: no layer of a buildpack decides what its tool is.
@@ -126,11 +162,18 @@ impl Session {
         let state = &mut *self.state.lock().await;
         self.prepare(state, buildpack, &step, "/tmp").await.map_err(broken)?;
         self.log.body(&format!("$ {title}"));
-        let Some(container) = &state.container else { return Err(broken(crate::BuildError::Cancelled)) };
+        let Some(container) = &state.container else {
+            return Err(broken(crate::BuildError::Cancelled));
+        };
         let log = self.log.clone();
         let lines: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(move |line| log.body(line));
         let env = self.step_env(state, "", &step);
-        let command = Command { argv: step.argv, env, working_dir: "/tmp".to_owned(), time_s_max: FETCH_S_MAX };
+        let command = Command {
+            argv: step.argv,
+            env,
+            working_dir: "/tmp".to_owned(),
+            time_s_max: FETCH_S_MAX,
+        };
         container.allow(crate::proxy::Reach::of(&step.network));
         let outputs = (Output::Lines(Arc::clone(&lines)), Output::Lines(lines));
         let ended = container.run(command, None, outputs, &self.cancel).await;
@@ -142,21 +185,29 @@ impl Session {
 
     /// Whether the file in the container is the archive: its bytes are hashed out here, where
     /// nothing that a build step left behind can answer in their place.
-    async fn is_archive(&self, buildpack: &str, file: &str, expected: &Integrity) -> Result<bool, HostError> {
+    async fn is_archive(
+        &self,
+        buildpack: &str,
+        file: &str,
+        expected: &Integrity,
+    ) -> Result<bool, HostError> {
         let state = &mut *self.state.lock().await;
         self.started(state).await.map_err(broken)?;
         let Some(container) = &state.container else { return Ok(false) };
         tracing::debug!(buildpack, file, "checking an archive");
         let hasher = Arc::new(Mutex::new(expected.hasher()));
         let taking = Arc::clone(&hasher);
-        let take = move |bytes: &[u8]| taking.lock().unwrap_or_else(PoisonError::into_inner).update(bytes);
+        let take =
+            move |bytes: &[u8]| taking.lock().unwrap_or_else(PoisonError::into_inner).update(bytes);
         let command = Command {
             argv: vec!["cat".to_owned(), file.to_owned()],
             env: crate::environment::of_step(),
             working_dir: "/".to_owned(),
             time_s_max: FETCH_S_MAX,
         };
-        let ended = container.run(command, None, (Output::Pieces(Box::new(take)), Output::Keep(0)), &self.cancel).await;
+        let ended = container
+            .run(command, None, (Output::Pieces(Box::new(take)), Output::Keep(0)), &self.cancel)
+            .await;
         if ended.map_err(broken)?.exit.code != 0 {
             return Ok(false);
         }
@@ -179,7 +230,14 @@ mod tests {
         let mut other = integrity.hasher();
         other.update(b"y");
         assert!(!integrity.matches(other));
-        for bad in ["", "sha256", "sha256-!", "sha512-AAAA", &format!("md5-{sum}"), &format!("sha512-{sum}")] {
+        for bad in [
+            "",
+            "sha256",
+            "sha256-!",
+            "sha512-AAAA",
+            &format!("md5-{sum}"),
+            &format!("sha512-{sum}"),
+        ] {
             assert_eq!(Integrity::parse(bad), None, "{bad}");
         }
     }

@@ -35,7 +35,8 @@ pub(crate) async fn finish(
         Some(path) => wasm(&session, path).await?,
         None => Runtime::Container,
     };
-    let proposed = outputs.iter().map(|(id, output)| propose(id, output)).collect::<Result<Vec<_>, _>>()?;
+    let proposed =
+        outputs.iter().map(|(id, output)| propose(id, output)).collect::<Result<Vec<_>, _>>()?;
     let manifest = merge(&proposed, &files.berth, &files.app, runtime)?;
     if component.is_none() && manifest.processes.is_empty() {
         session.log.warning("Nothing says what to run: no buildpack found a process to start. Add a Procfile with a line such as 'web: COMMAND'.");
@@ -43,16 +44,27 @@ pub(crate) async fn finish(
     let sealed = if component.is_some() { Vec::new() } else { seal(&session, state).await? };
 
     let mut env = environment::of_image();
-    let mut layers = if component.is_some() { Vec::new() } else { session.request.run_stack.clone() };
+    let mut layers =
+        if component.is_some() { Vec::new() } else { session.request.run_stack.clone() };
     for (key, restored) in &sealed {
-        let Some(layer) = state.layers.get(key).filter(|layer| layer.kinds.launch) else { continue };
+        let Some(layer) = state.layers.get(key).filter(|layer| layer.kinds.launch) else {
+            continue;
+        };
         let path = layer_path(&key.0, &key.1);
-        environment::apply(&mut env, Phase::Launch, [Effect { path: &path, tops: &restored.tops, changes: &layer.changes }]);
+        environment::apply(
+            &mut env,
+            Phase::Launch,
+            [Effect { path: &path, tops: &restored.tops, changes: &layer.changes }],
+        );
         layers.push(layer_ref(&key.0, &key.1, restored.diff_id, restored.bytes));
     }
     if component.is_none() && outputs.iter().all(|(_, output)| output.workspace) {
         let sealed = workspace(&session, state).await?;
-        layers.push(LayerRef { diff_id: sealed.diff_id, bytes: sealed.bytes, name: "app".to_owned() });
+        layers.push(LayerRef {
+            diff_id: sealed.diff_id,
+            bytes: sealed.bytes,
+            name: "app".to_owned(),
+        });
     }
     Session::took(state, "layers", begun.elapsed());
 
@@ -60,8 +72,13 @@ pub(crate) async fn finish(
     let stacks = stacks_digest(&request.run_stack, &request.build_stack);
     let mut stored = Stored::new(stacks, steering(&session.env));
     for ((buildpack, name), restored) in sealed {
-        let cached = state.layers.get(&(buildpack.clone(), name.clone())).is_some_and(|layer| layer.kinds.cache);
-        if let Some(loaded) = buildpacks.iter().find(|loaded| loaded.id == buildpack).filter(|_| cached) {
+        let cached = state
+            .layers
+            .get(&(buildpack.clone(), name.clone()))
+            .is_some_and(|layer| layer.kinds.cache);
+        if let Some(loaded) =
+            buildpacks.iter().find(|loaded| loaded.id == buildpack).filter(|_| cached)
+        {
             stored.add(&buildpack, loaded.digest, &name, restored);
         }
     }
@@ -70,10 +87,13 @@ pub(crate) async fn finish(
         session.log.body(&format!("Process types: {}", names.join(", ")));
     }
     let labels = labels(&session, buildpacks, &outputs, &manifest)?;
-    let output = BuildOutput { layers, manifest, env, labels, created_at_s: request.source.committed_at_s };
+    let output =
+        BuildOutput { layers, manifest, env, labels, created_at_s: request.source.committed_at_s };
     Ok(Outcome {
         output,
-        restored: stored.to_json().map_err(BuildError::platform("write down the layers for the next build"))?,
+        restored: stored
+            .to_json()
+            .map_err(BuildError::platform("write down the layers for the next build"))?,
         wishes: files.app.env,
         times: std::mem::take(&mut state.times),
         container_started: state.container.is_some(),
@@ -83,22 +103,32 @@ pub(crate) async fn finish(
 /// The component of a Wasm app becomes a blob of its own.
 async fn wasm(session: &Arc<Session>, path: &str) -> Result<Runtime, BuildError> {
     let bytes = session.archive.read(path, COMPONENT_BYTES_MAX)?;
-    berth_extensions::check_app(&bytes).map_err(|refusal| BuildError::Component(format!("{path}: {refusal}.")))?;
+    berth_extensions::check_app(&bytes)
+        .map_err(|refusal| BuildError::Component(format!("{path}: {refusal}.")))?;
     let blobs = session.blobs.clone();
-    let stored = tokio::task::spawn_blocking(move || blobs.put(bytes.as_slice(), COMPONENT_BYTES_MAX)).await;
+    let stored =
+        tokio::task::spawn_blocking(move || blobs.put(bytes.as_slice(), COMPONENT_BYTES_MAX)).await;
     let (component, _) = stored.map_err(BuildError::platform("store the component"))??;
     Ok(Runtime::Wasm { component })
 }
 
 /// Every layer for the image or the next build, in the order of buildpacks and names.
-async fn seal(session: &Arc<Session>, state: &mut State) -> Result<Vec<((String, String), Restored)>, BuildError> {
+async fn seal(
+    session: &Arc<Session>,
+    state: &mut State,
+) -> Result<Vec<((String, String), Restored)>, BuildError> {
     session.deliver(state).await?;
     let order = state.order.clone();
     let mut sealed = Vec::new();
     for id in &order {
-        let mine: Vec<(String, String)> = state.layers.keys().filter(|(owner, _)| owner == id).cloned().collect();
+        let mine: Vec<(String, String)> =
+            state.layers.keys().filter(|(owner, _)| owner == id).cloned().collect();
         for key in mine {
-            let Some(layer) = state.layers.get(&key).filter(|layer| layer.kinds.launch || layer.kinds.cache) else { continue };
+            let Some(layer) =
+                state.layers.get(&key).filter(|layer| layer.kinds.launch || layer.kinds.cache)
+            else {
+                continue;
+            };
             let one = seal_layer(session, state, &key, layer).await?;
             sealed.push((key, one));
         }
@@ -106,27 +136,48 @@ async fn seal(session: &Arc<Session>, state: &mut State) -> Result<Vec<((String,
     Ok(sealed)
 }
 
-async fn seal_layer(session: &Arc<Session>, state: &State, key: &(String, String), layer: &Layer) -> Result<Restored, BuildError> {
+async fn seal_layer(
+    session: &Arc<Session>,
+    state: &State,
+    key: &(String, String),
+    layer: &Layer,
+) -> Result<Restored, BuildError> {
     let path = layer_path(&key.0, &key.1);
     let prefix = format!("{}/", path.trim_start_matches('/'));
     let wanted: Vec<String> = TOPS.iter().map(|top| format!("{prefix}{top}/")).collect();
     let described = |sealed: Sealed| {
-        let tops = sealed.tops.iter().filter_map(|top| Some(top.strip_prefix(&prefix)?.trim_end_matches('/').to_owned()));
+        let tops = sealed
+            .tops
+            .iter()
+            .filter_map(|top| Some(top.strip_prefix(&prefix)?.trim_end_matches('/').to_owned()));
         let mut tops: Vec<String> = tops.collect();
         tops.sort();
-        Restored { diff_id: sealed.diff_id, bytes: sealed.bytes, tops, metadata: layer.metadata.clone(), changes: layer.changes.clone() }
+        Restored {
+            diff_id: sealed.diff_id,
+            bytes: sealed.bytes,
+            tops,
+            metadata: layer.metadata.clone(),
+            changes: layer.changes.clone(),
+        }
     };
     match (&layer.contents, &layer.restored, &state.container) {
-        (Contents::Kept, Some(restored), _) => {
-            Ok(Restored { metadata: layer.metadata.clone(), changes: layer.changes.clone(), ..restored.clone() })
-        }
+        (Contents::Kept, Some(restored), _) => Ok(Restored {
+            metadata: layer.metadata.clone(),
+            changes: layer.changes.clone(),
+            ..restored.clone()
+        }),
         (Contents::Written(files), _, _) => {
             let (blobs, files) = (session.blobs.clone(), files.clone());
-            let sealing = tokio::task::spawn_blocking(move || tree::seal_files(&path, &files, wanted, &blobs)).await;
+            let sealing = tokio::task::spawn_blocking(move || {
+                tree::seal_files(&path, &files, wanted, &blobs)
+            })
+            .await;
             sealing.map_err(BuildError::platform("write a layer"))?.map(described)
         }
         (_, _, Some(container)) => {
-            let name = |text: &str| text.parse::<ProcessName>().map_err(BuildError::platform("name a layer"));
+            let name = |text: &str| {
+                text.parse::<ProcessName>().map_err(BuildError::platform("name a layer"))
+            };
             let part = Part::Layer { buildpack: name(&key.0)?, layer: name(&key.1)? };
             container.seal(part, &session.blobs, None, wanted, &session.cancel).await.map(described)
         }
@@ -140,17 +191,22 @@ async fn workspace(session: &Arc<Session>, state: &mut State) -> Result<Sealed, 
     if state.workspace_in.filled
         && let Some(container) = &state.container
     {
-        return container.seal(Part::Workspace, &session.blobs, Some(mtime_s), Vec::new(), &session.cancel).await;
+        return container
+            .seal(Part::Workspace, &session.blobs, Some(mtime_s), Vec::new(), &session.cancel)
+            .await;
     }
-    let (archive, blobs, changes) = (session.archive.clone(), session.blobs.clone(), std::mem::take(&mut state.workspace));
-    let sealing = tokio::task::spawn_blocking(move || changes.seal(&archive, &blobs, mtime_s)).await;
+    let (archive, blobs, changes) =
+        (session.archive.clone(), session.blobs.clone(), std::mem::take(&mut state.workspace));
+    let sealing =
+        tokio::task::spawn_blocking(move || changes.seal(&archive, &blobs, mtime_s)).await;
     sealing.map_err(BuildError::platform("write the app's layer"))?
 }
 
 fn propose(id: &str, output: &Output) -> Result<Proposed, BuildError> {
     let wrong = |problem: String| BuildError::Guest { id: id.to_owned(), problem };
     let process = |proposal: &Proposal| {
-        let name: ProcessName = proposal.name.parse().map_err(|error| wrong(format!("proposed a process: {error}")))?;
+        let name: ProcessName =
+            proposal.name.parse().map_err(|error| wrong(format!("proposed a process: {error}")))?;
         if proposal.command.is_empty() || proposal.command.iter().any(|word| word.contains('\0')) {
             return Err(wrong(format!("proposed the process '{name}' without a valid command")));
         }
@@ -173,14 +229,20 @@ fn labels(
         for (name, value) in &output.labels {
             let ours = name.starts_with("berth.") || name.starts_with("io.buildpacks.");
             if name.is_empty() || ours || name.len() + value.len() > LABEL_BYTES_MAX {
-                let problem = format!("set the label '{}', which is not a buildpack's to set", name.escape_default());
+                let problem = format!(
+                    "set the label '{}', which is not a buildpack's to set",
+                    name.escape_default()
+                );
                 return Err(BuildError::Guest { id: id.clone(), problem });
             }
             labels.insert(name.clone(), value.clone());
         }
     }
-    let used = outputs.iter().filter_map(|(id, _)| buildpacks.iter().find(|loaded| loaded.id == *id));
-    let used: Vec<_> = used.map(|loaded| serde_json::json!({ "id": loaded.id, "version": loaded.digest.short() })).collect();
+    let used =
+        outputs.iter().filter_map(|(id, _)| buildpacks.iter().find(|loaded| loaded.id == *id));
+    let used: Vec<_> = used
+        .map(|loaded| serde_json::json!({ "id": loaded.id, "version": loaded.digest.short() }))
+        .collect();
     let processes: Vec<_> = manifest
         .processes
         .iter()
@@ -188,8 +250,14 @@ fn labels(
         .collect();
     let source = &session.request.source;
     let documents = [
-        ("io.buildpacks.build.metadata", serde_json::json!({ "buildpacks": used, "processes": processes })),
-        ("io.buildpacks.project.metadata", serde_json::json!({ "source": { "type": "git", "version": { "commit": source.commit } } })),
+        (
+            "io.buildpacks.build.metadata",
+            serde_json::json!({ "buildpacks": used, "processes": processes }),
+        ),
+        (
+            "io.buildpacks.project.metadata",
+            serde_json::json!({ "source": { "type": "git", "version": { "commit": source.commit } } }),
+        ),
     ];
     for (name, document) in documents {
         labels.insert(name.to_owned(), canonical(&document));
@@ -205,10 +273,15 @@ fn canonical(value: &serde_json::Value) -> String {
     match value {
         Value::Object(fields) => {
             let sorted: BTreeMap<&String, &Value> = fields.iter().collect();
-            let fields: Vec<String> = sorted.iter().map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), canonical(value))).collect();
+            let fields: Vec<String> = sorted
+                .iter()
+                .map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), canonical(value)))
+                .collect();
             format!("{{{}}}", fields.join(","))
         }
-        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(","))
+        }
         other => other.to_string(),
     }
 }
@@ -219,7 +292,8 @@ mod tests {
 
     #[test]
     fn canonical_json_is_sorted_at_every_depth() {
-        let value: serde_json::Value = serde_json::from_str(r#"{"b":[{"z":1,"a":"\""}],"a":null}"#).unwrap();
+        let value: serde_json::Value =
+            serde_json::from_str(r#"{"b":[{"z":1,"a":"\""}],"a":null}"#).unwrap();
         assert_eq!(canonical(&value), r#"{"a":null,"b":[{"a":"\"","z":1}]}"#);
     }
 }

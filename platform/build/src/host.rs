@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use berth_extensions::buildpack::{BuildpackHost, Entry, Failure, HostError, LogLevel, Step, ToolOutcome};
+use berth_extensions::buildpack::{
+    BuildpackHost, Entry, Failure, HostError, LogLevel, Step, ToolOutcome,
+};
 use berth_model::ProcessName;
 
 use crate::archive::ArchiveError;
@@ -46,7 +48,11 @@ impl Host {
     }
 
     /// Does something to an open layer.
-    async fn layer<T>(&self, name: &str, act: impl FnOnce(&mut Layer) -> Result<T, HostError>) -> Result<T, HostError> {
+    async fn layer<T>(
+        &self,
+        name: &str,
+        act: impl FnOnce(&mut Layer) -> Result<T, HostError>,
+    ) -> Result<T, HostError> {
         let mut state = self.session.state.lock().await;
         match state.layers.get_mut(&self.key(name)) {
             Some(layer) => act(layer),
@@ -62,7 +68,12 @@ impl Host {
         };
         match &mut known.contents {
             Contents::Kept => {
-                return Err(refuse("layer-kept", format!("the layer '{layer}' is kept from the last build; clear or update it before you write")));
+                return Err(refuse(
+                    "layer-kept",
+                    format!(
+                        "the layer '{layer}' is kept from the last build; clear or update it before you write"
+                    ),
+                ));
             }
             Contents::Written(files) => drop(files.insert(path.to_owned(), written.clone())),
             Contents::Filled => {}
@@ -86,16 +97,27 @@ impl Host {
 fn budget(state: &mut State, path: &str, written: &Written) -> Result<(), HostError> {
     let bytes = match written {
         Written::File { data, .. } => data.len(),
-        Written::Symlink { target } if target.is_empty() || target.contains('\0') || target.len() > 4095 => {
-            return Err(refuse("bad-path", "the target of a symbolic link is empty, too long or has a zero byte".to_owned()));
+        Written::Symlink { target }
+            if target.is_empty() || target.contains('\0') || target.len() > 4095 =>
+        {
+            return Err(refuse(
+                "bad-path",
+                "the target of a symbolic link is empty, too long or has a zero byte".to_owned(),
+            ));
         }
         Written::Symlink { target } => target.len(),
     };
     if !is_relative(path) {
-        return Err(refuse("bad-path", format!("'{}' is not a plain relative path", path.escape_default())));
+        return Err(refuse(
+            "bad-path",
+            format!("'{}' is not a plain relative path", path.escape_default()),
+        ));
     }
     if !state.budget.take(bytes) {
-        return Err(refuse("too-large", "buildpacks wrote too many files or bytes; let a tool write them".to_owned()));
+        return Err(refuse(
+            "too-large",
+            "buildpacks wrote too many files or bytes; let a tool write them".to_owned(),
+        ));
     }
     Ok(())
 }
@@ -128,7 +150,9 @@ impl BuildpackHost for Host {
 
     fn log_line(&self, level: LogLevel, text: &str) {
         match level {
-            LogLevel::Debug => tracing::debug!(buildpack = %self.buildpack, text, "a buildpack says"),
+            LogLevel::Debug => {
+                tracing::debug!(buildpack = %self.buildpack, text, "a buildpack says")
+            }
             LogLevel::Info if self.detecting => {}
             LogLevel::Info => self.session.log.body(text),
             LogLevel::Warning | LogLevel::Error => self.session.log.warning(text),
@@ -148,7 +172,12 @@ impl BuildpackHost for Host {
             .collect())
     }
 
-    async fn workspace_write(&self, path: &str, data: Vec<u8>, executable: bool) -> Result<(), HostError> {
+    async fn workspace_write(
+        &self,
+        path: &str,
+        data: Vec<u8>,
+        executable: bool,
+    ) -> Result<(), HostError> {
         self.put_workspace(path, Written::File { data, executable }).await
     }
 
@@ -170,7 +199,13 @@ impl BuildpackHost for Host {
 
     async fn layer_open(&self, name: &str, kinds: &[String]) -> Result<(), HostError> {
         if name.parse::<ProcessName>().is_err() || name == "workspace" {
-            return Err(refuse("bad-name", format!("'{}' is not the name of a layer: use lower-case letters, digits and hyphens", name.escape_default())));
+            return Err(refuse(
+                "bad-name",
+                format!(
+                    "'{}' is not the name of a layer: use lower-case letters, digits and hyphens",
+                    name.escape_default()
+                ),
+            ));
         }
         let mut wanted = Kinds::default();
         for kind in kinds {
@@ -178,7 +213,15 @@ impl BuildpackHost for Host {
                 "launch" => wanted.launch = true,
                 "build" => wanted.build = true,
                 "cache" => wanted.cache = true,
-                other => return Err(refuse("bad-kind", format!("'{}' is not a kind of layer: there are launch, build and cache", other.escape_default()))),
+                other => {
+                    return Err(refuse(
+                        "bad-kind",
+                        format!(
+                            "'{}' is not a kind of layer: there are launch, build and cache",
+                            other.escape_default()
+                        ),
+                    ));
+                }
             }
         }
         let mut state = self.session.state.lock().await;
@@ -188,13 +231,22 @@ impl BuildpackHost for Host {
             return Ok(());
         }
         if state.layers.len() >= LAYERS_MAX {
-            return Err(refuse("too-many-layers", format!("a build has at most {LAYERS_MAX} layers")));
+            return Err(refuse(
+                "too-many-layers",
+                format!("a build has at most {LAYERS_MAX} layers"),
+            ));
         }
         let restored = state.restored.get(&key).cloned();
         let layer = Layer {
             kinds: wanted,
-            contents: if restored.is_some() { Contents::Kept } else { Contents::Written(Files::new()) },
-            metadata: restored.as_ref().map_or_else(|| "{}".to_owned(), |restored| restored.metadata.clone()),
+            contents: if restored.is_some() {
+                Contents::Kept
+            } else {
+                Contents::Written(Files::new())
+            },
+            metadata: restored
+                .as_ref()
+                .map_or_else(|| "{}".to_owned(), |restored| restored.metadata.clone()),
             changes: restored.as_ref().map(|restored| restored.changes.clone()).unwrap_or_default(),
             changes_set: false,
             undelivered: Files::new(),
@@ -210,7 +262,10 @@ impl BuildpackHost for Host {
     }
 
     async fn layer_restored(&self, layer: &str) -> Result<Option<String>, HostError> {
-        self.layer(layer, |layer| Ok(layer.restored.as_ref().map(|restored| restored.metadata.clone()))).await
+        self.layer(layer, |layer| {
+            Ok(layer.restored.as_ref().map(|restored| restored.metadata.clone()))
+        })
+        .await
     }
 
     async fn layer_clear(&self, layer: &str) -> Result<(), HostError> {
@@ -240,8 +295,13 @@ impl BuildpackHost for Host {
     }
 
     async fn layer_set_metadata(&self, layer: &str, metadata: &str) -> Result<(), HostError> {
-        if metadata.len() > METADATA_BYTES_MAX || serde_json::from_str::<serde::de::IgnoredAny>(metadata).is_err() {
-            return Err(refuse("bad-metadata", format!("the metadata of the layer '{layer}' is not JSON, or too long")));
+        if metadata.len() > METADATA_BYTES_MAX
+            || serde_json::from_str::<serde::de::IgnoredAny>(metadata).is_err()
+        {
+            return Err(refuse(
+                "bad-metadata",
+                format!("the metadata of the layer '{layer}' is not JSON, or too long"),
+            ));
         }
         self.layer(layer, |layer| {
             layer.metadata = metadata.to_owned();
@@ -250,7 +310,13 @@ impl BuildpackHost for Host {
         .await
     }
 
-    async fn layer_write(&self, layer: &str, path: &str, data: Vec<u8>, executable: bool) -> Result<(), HostError> {
+    async fn layer_write(
+        &self,
+        layer: &str,
+        path: &str,
+        data: Vec<u8>,
+        executable: bool,
+    ) -> Result<(), HostError> {
         self.put(layer, path, Written::File { data, executable }).await
     }
 
@@ -258,15 +324,39 @@ impl BuildpackHost for Host {
         self.put(layer, path, Written::Symlink { target: target.to_owned() }).await
     }
 
-    async fn layer_env(&self, layer: &str, phase: &str, operation: &str, name: &str, value: &str) -> Result<(), HostError> {
-        let wrong = |what: &str| refuse("bad-env", format!("a variable of the layer '{layer}' is refused: {what}"));
-        let phases = BTreeMap::from([("all", Phase::All), ("build", Phase::Build), ("launch", Phase::Launch)]);
-        let operations = BTreeMap::from([
-            ("append", Operation::Append), ("default", Operation::Default), ("override", Operation::Override), ("prepend", Operation::Prepend),
+    async fn layer_env(
+        &self,
+        layer: &str,
+        phase: &str,
+        operation: &str,
+        name: &str,
+        value: &str,
+    ) -> Result<(), HostError> {
+        let wrong = |what: &str| {
+            refuse("bad-env", format!("a variable of the layer '{layer}' is refused: {what}"))
+        };
+        let phases = BTreeMap::from([
+            ("all", Phase::All),
+            ("build", Phase::Build),
+            ("launch", Phase::Launch),
         ]);
-        let phase = *phases.get(phase).ok_or_else(|| wrong("the phase is not all, build or launch"))?;
-        let operation = *operations.get(operation).ok_or_else(|| wrong("the operation is not override, default, append or prepend"))?;
-        if name.is_empty() || name.len() > 256 || name.contains(['=', '\0']) || value.contains('\0') || value.len() > VALUE_BYTES_MAX {
+        let operations = BTreeMap::from([
+            ("append", Operation::Append),
+            ("default", Operation::Default),
+            ("override", Operation::Override),
+            ("prepend", Operation::Prepend),
+        ]);
+        let phase =
+            *phases.get(phase).ok_or_else(|| wrong("the phase is not all, build or launch"))?;
+        let operation = *operations
+            .get(operation)
+            .ok_or_else(|| wrong("the operation is not override, default, append or prepend"))?;
+        if name.is_empty()
+            || name.len() > 256
+            || name.contains(['=', '\0'])
+            || value.contains('\0')
+            || value.len() > VALUE_BYTES_MAX
+        {
             return Err(wrong("its name or value is not valid, or too long"));
         }
         let change = Change { phase, operation, name: name.to_owned(), value: value.to_owned() };
@@ -289,7 +379,13 @@ impl BuildpackHost for Host {
         self.session.run_step(&self.buildpack, step).await
     }
 
-    async fn tool_fetch(&self, role: &str, package: &str, version: &str, integrity: &str) -> Result<String, HostError> {
+    async fn tool_fetch(
+        &self,
+        role: &str,
+        package: &str,
+        version: &str,
+        integrity: &str,
+    ) -> Result<String, HostError> {
         self.session.fetch(&self.buildpack, role, package, version, integrity).await
     }
 }

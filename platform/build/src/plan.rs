@@ -77,7 +77,10 @@ pub enum NoMatch {
 ///
 /// # Errors
 /// [`NoMatch`] with what each buildpack said.
-pub fn resolve(groups: &[Group], detected: &BTreeMap<String, Detected>) -> Result<Vec<Chosen>, NoMatch> {
+pub fn resolve(
+    groups: &[Group],
+    detected: &BTreeMap<String, Detected>,
+) -> Result<Vec<Chosen>, NoMatch> {
     let mut unresolved = Vec::new();
     for group in groups {
         match passing(group, detected) {
@@ -135,8 +138,11 @@ fn trial(members: &[Passed<'_>]) -> Result<Vec<Chosen>, (String, String)> {
     let mut choice = vec![0; members.len()];
     let mut reason = (String::new(), String::new());
     for _ in 0..TRIALS_MAX {
-        let plans: Vec<&Plan> =
-            members.iter().zip(&choice).map(|((_, plans), &at)| plans.get(at).unwrap_or(&empty)).collect();
+        let plans: Vec<&Plan> = members
+            .iter()
+            .zip(&choice)
+            .map(|((_, plans), &at)| plans.get(at).unwrap_or(&empty))
+            .collect();
         match settle(members, &plans) {
             Ok(chosen) => return Ok(chosen),
             Err(why) => reason = why,
@@ -157,8 +163,10 @@ fn settle(members: &[Passed<'_>], plans: &[&Plan]) -> Result<Vec<Chosen>, (Strin
     let mut present: Vec<bool> = vec![true; members.len()];
     loop {
         let in_group = |at: &usize| present[*at];
-        let provides = |at: usize, name: &str| plans[at].provides.iter().any(|provided| provided == name);
-        let requires = |at: usize, name: &str| plans[at].requires.iter().any(|required| required.name == name);
+        let provides =
+            |at: usize, name: &str| plans[at].provides.iter().any(|provided| provided == name);
+        let requires =
+            |at: usize, name: &str| plans[at].requires.iter().any(|required| required.name == name);
         let lonely = (0..members.len()).filter(in_group).find_map(|at| {
             let unmet = plans[at].requires.iter().find(|require| {
                 !(0..=at).filter(in_group).any(|earlier| provides(earlier, &require.name))
@@ -167,8 +175,20 @@ fn settle(members: &[Passed<'_>], plans: &[&Plan]) -> Result<Vec<Chosen>, (Strin
                 !(at..members.len()).filter(in_group).any(|later| requires(later, name))
             });
             unmet
-                .map(|require| (at, format!("it needs '{}', which no buildpack before it provides", require.name)))
-                .or_else(|| unused.map(|name| (at, format!("it provides '{name}', which no buildpack after it needs"))))
+                .map(|require| {
+                    (
+                        at,
+                        format!(
+                            "it needs '{}', which no buildpack before it provides",
+                            require.name
+                        ),
+                    )
+                })
+                .or_else(|| {
+                    unused.map(|name| {
+                        (at, format!("it provides '{name}', which no buildpack after it needs"))
+                    })
+                })
         });
         match lonely {
             Some((at, _)) if members[at].0.optional => present[at] = false,
@@ -190,7 +210,10 @@ fn settle(members: &[Passed<'_>], plans: &[&Plan]) -> Result<Vec<Chosen>, (Strin
         })
         .collect();
     if chosen.is_empty() {
-        return Err((String::new(), "every buildpack of the group is optional and none is needed".to_owned()));
+        return Err((
+            String::new(),
+            "every buildpack of the group is optional and none is needed".to_owned(),
+        ));
     }
     Ok(chosen)
 }

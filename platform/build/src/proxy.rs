@@ -52,7 +52,8 @@ impl Reach {
         if names.iter().any(|name| name == "all") {
             return Self::All;
         }
-        let roles: BTreeSet<String> = names.iter().filter(|name| *name != "none").cloned().collect();
+        let roles: BTreeSet<String> =
+            names.iter().filter(|name| *name != "none").cloned().collect();
         if roles.is_empty() { Self::None } else { Self::Roles(roles) }
     }
 }
@@ -160,7 +161,9 @@ impl Shared {
             Reach::None => Err(Refusal::NoNetwork),
             Reach::Roles(_) if !self.policy.roles_only => Ok(()),
             Reach::Roles(roles) => {
-                let listed = |role: &String| self.policy.roles.get(role).is_some_and(|hosts| matches(hosts, host));
+                let listed = |role: &String| {
+                    self.policy.roles.get(role).is_some_and(|hosts| matches(hosts, host))
+                };
                 if roles.iter().any(listed) { Ok(()) } else { Err(Refusal::Role) }
             }
         }

@@ -152,7 +152,8 @@ mod tests {
     #[test]
     fn a_memo_key_changes_with_everything_that_a_build_depends_on() {
         let digest = |byte| Digest::from_sha256([byte; 32]);
-        let layer = |byte| vec![LayerRef { diff_id: digest(byte), bytes: 1, name: "stack".to_owned() }];
+        let layer =
+            |byte| vec![LayerRef { diff_id: digest(byte), bytes: 1, name: "stack".to_owned() }];
         let config = |value: &str| BTreeMap::from([("A".to_owned(), value.to_owned())]);
         let base = memo_key(digest(1), &config("x"), &[digest(2)], &layer(3), &layer(4));
         assert_eq!(base, memo_key(digest(1), &config("x"), &[digest(2)], &layer(3), &layer(4)));

@@ -114,9 +114,15 @@ impl Layer {
     /// Directories at its top that are put on paths, while its buildpack still builds.
     pub(crate) fn tops(&self) -> Vec<String> {
         match &self.contents {
-            Contents::Kept => self.restored.as_ref().map(|restored| restored.tops.clone()).unwrap_or_default(),
+            Contents::Kept => {
+                self.restored.as_ref().map(|restored| restored.tops.clone()).unwrap_or_default()
+            }
             Contents::Written(files) => {
-                let has = |top: &str| files.keys().any(|path| path.starts_with(top) && path[top.len()..].starts_with('/'));
+                let has = |top: &str| {
+                    files
+                        .keys()
+                        .any(|path| path.starts_with(top) && path[top.len()..].starts_with('/'))
+                };
                 TOPS.into_iter().filter(|top| has(top)).map(str::to_owned).collect()
             }
             // Not looked at yet. A directory on a path that is not there does no harm to a tool.
@@ -132,13 +138,21 @@ impl Session {
     }
 
     /// Starts the build container if there is none.
-    pub(crate) async fn started<'s>(&self, state: &'s mut State) -> Result<&'s Container, BuildError> {
+    pub(crate) async fn started<'s>(
+        &self,
+        state: &'s mut State,
+    ) -> Result<&'s Container, BuildError> {
         if state.container.is_none() {
             let begun = Instant::now();
             let kept: Vec<((String, String), Restored)> = state
                 .restored
                 .iter()
-                .filter(|(key, _)| state.layers.get(*key).is_none_or(|layer| !matches!(layer.contents, Contents::Written(_))))
+                .filter(|(key, _)| {
+                    state
+                        .layers
+                        .get(*key)
+                        .is_none_or(|layer| !matches!(layer.contents, Contents::Written(_)))
+                })
                 .map(|(key, restored)| (key.clone(), restored.clone()))
                 .collect();
             let layers: Vec<Digest> = self
@@ -160,11 +174,15 @@ impl Session {
                 tty: None,
                 stdin: false,
                 // A little longer than the build: the build says better why it ends.
-                time_ms_max: u32::try_from(left.as_millis()).unwrap_or(u32::MAX).saturating_add(30_000).min(86_400_000),
+                time_ms_max: u32::try_from(left.as_millis())
+                    .unwrap_or(u32::MAX)
+                    .saturating_add(30_000)
+                    .min(86_400_000),
             };
             let log = self.log.clone();
             let note = Arc::new(move |line: &str| log.body(line));
-            let (policy, bounds) = (Arc::clone(&self.settings.network), self.settings.network_bounds);
+            let (policy, bounds) =
+                (Arc::clone(&self.settings.network), self.settings.network_bounds);
             let container = tokio::select! {
                 container = Container::start(&self.agent, start, policy, bounds, note) => container?,
                 () = self.cancel.cancelled() => return Err(BuildError::Cancelled),
@@ -210,7 +228,8 @@ impl Session {
         }
         if !groups.is_empty() {
             let fill = move |out: &mut dyn std::io::Write| {
-                let groups: Vec<(String, &Files)> = groups.iter().map(|(prefix, files)| (prefix.clone(), files)).collect();
+                let groups: Vec<(String, &Files)> =
+                    groups.iter().map(|(prefix, files)| (prefix.clone(), files)).collect();
                 tree::write_files(&groups, out).map(drop)
             };
             container.extract("/layers", Box::new(fill), &self.cancel).await?;
@@ -234,7 +253,9 @@ impl Session {
             }
         }
         if !files.is_empty() {
-            let fill = move |out: &mut dyn std::io::Write| tree::write_files(&[(String::new(), &files)], out).map(drop);
+            let fill = move |out: &mut dyn std::io::Write| {
+                tree::write_files(&[(String::new(), &files)], out).map(drop)
+            };
             container.extract("/workspace", Box::new(fill), &self.cancel).await?;
         }
         Ok(())
@@ -242,13 +263,16 @@ impl Session {
 
     /// Puts the whole tree into the container, once.
     pub(crate) async fn extract_source(&self, state: &mut State) -> Result<(), BuildError> {
-        let State { container: Some(container), workspace_in, workspace, .. } = state else { return Ok(()) };
+        let State { container: Some(container), workspace_in, workspace, .. } = state else {
+            return Ok(());
+        };
         if workspace_in.extracted {
             return Ok(());
         }
         let begun = Instant::now();
         let (archive, changes) = (self.archive.clone(), workspace.clone());
-        let fill = move |out: &mut dyn std::io::Write| changes.write_tar(&archive, "", out).map(drop);
+        let fill =
+            move |out: &mut dyn std::io::Write| changes.write_tar(&archive, "", out).map(drop);
         container.extract("/workspace", Box::new(fill), &self.cancel).await?;
         state.workspace_in = InContainer { extracted: true, ..InContainer::default() };
         Self::took(state, "copy of the source", begun.elapsed());

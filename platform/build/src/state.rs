@@ -49,7 +49,13 @@ impl State {
     }
 
     /// Adds a layer.
-    pub(crate) fn add(&mut self, buildpack: &str, component: Digest, layer: &str, restored: Restored) {
+    pub(crate) fn add(
+        &mut self,
+        buildpack: &str,
+        component: Digest,
+        layer: &str,
+        restored: Restored,
+    ) {
         self.buildpacks
             .entry(buildpack.to_owned())
             .or_insert_with(|| Buildpack { component, layers: BTreeMap::new() })
@@ -75,7 +81,9 @@ impl State {
             .buildpacks
             .into_iter()
             .filter(|(id, buildpack)| components.get(id) == Some(&buildpack.component))
-            .flat_map(|(id, buildpack)| buildpack.layers.into_iter().map(move |(name, layer)| ((id.clone(), name), layer)))
+            .flat_map(|(id, buildpack)| {
+                buildpack.layers.into_iter().map(move |(name, layer)| ((id.clone(), name), layer))
+            })
             .filter(|(_, layer)| blobs.len(&layer.diff_id).is_ok_and(|bytes| bytes == layer.bytes))
             .collect()
     }
@@ -91,25 +99,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layers_come_back_only_to_the_same_stacks_configuration_and_component_and_with_their_contents() {
+    fn layers_come_back_only_to_the_same_stacks_configuration_and_component_and_with_their_contents()
+     {
         let folder = tempfile::tempdir().unwrap();
         let blobs = BlobStore::open(folder.path()).unwrap();
         let (diff_id, bytes) = blobs.put(b"layer".as_slice(), 100).unwrap();
         let digest = |byte| Digest::from_sha256([byte; 32]);
-        let layer = Restored { diff_id, bytes, tops: vec!["bin".to_owned()], metadata: "{}".to_owned(), changes: Vec::new() };
+        let layer = Restored {
+            diff_id,
+            bytes,
+            tops: vec!["bin".to_owned()],
+            metadata: "{}".to_owned(),
+            changes: Vec::new(),
+        };
         let mut state = State::new(digest(1), digest(2));
         state.add("python", digest(3), "packages", layer.clone());
         state.add("python", digest(3), "gone", Restored { diff_id: digest(9), ..layer.clone() });
         let json = state.to_json().unwrap();
         let component = |byte| BTreeMap::from([("python".to_owned(), digest(byte))]);
         let usable = |stack, config, part| {
-            let found = State::usable(Some(&json), (digest(stack), digest(config)), &component(part), &blobs);
+            let found = State::usable(
+                Some(&json),
+                (digest(stack), digest(config)),
+                &component(part),
+                &blobs,
+            );
             found.into_keys().map(|(_, name)| name).collect::<Vec<_>>()
         };
         assert_eq!(usable(1, 2, 3), ["packages"]);
-        assert!(usable(4, 2, 3).is_empty() && usable(1, 4, 3).is_empty() && usable(1, 2, 4).is_empty());
+        assert!(
+            usable(4, 2, 3).is_empty() && usable(1, 4, 3).is_empty() && usable(1, 2, 4).is_empty()
+        );
         for broken in [None, Some("{}"), Some("not json")] {
-            assert!(State::usable(broken, (digest(1), digest(2)), &component(3), &blobs).is_empty());
+            assert!(
+                State::usable(broken, (digest(1), digest(2)), &component(3), &blobs).is_empty()
+            );
         }
     }
 }

@@ -28,16 +28,33 @@ const EPOCH_S: i64 = 315_532_801;
 
 impl Session {
     /// Runs a step for a buildpack.
-    pub(crate) async fn run_step(&self, buildpack: &str, step: Step) -> Result<ToolOutcome, HostError> {
+    pub(crate) async fn run_step(
+        &self,
+        buildpack: &str,
+        step: Step,
+    ) -> Result<ToolOutcome, HostError> {
         check(&step)?;
         let state = &mut *self.state.lock().await;
         let writes = self.writable(state, buildpack, &step)?;
         let directory = step.working_dir.clone().unwrap_or_else(|| "/workspace".to_owned());
-        if step.inputs.is_some() && !writes.iter().any(|path| directory == *path || directory.starts_with(&format!("{path}/"))) {
-            return Err(refuse("no-directory", format!("a step with inputs runs in a directory of a layer that it writes, not in {directory}")));
+        if step.inputs.is_some()
+            && !writes
+                .iter()
+                .any(|path| directory == *path || directory.starts_with(&format!("{path}/")))
+        {
+            return Err(refuse(
+                "no-directory",
+                format!(
+                    "a step with inputs runs in a directory of a layer that it writes, not in {directory}"
+                ),
+            ));
         }
         self.prepare(state, buildpack, &step, &directory).await.map_err(broken)?;
-        let title = step.extra.iter().find(|(name, _)| name == "title").map_or_else(|| step.argv.join(" "), |(_, title)| title.clone());
+        let title = step
+            .extra
+            .iter()
+            .find(|(name, _)| name == "title")
+            .map_or_else(|| step.argv.join(" "), |(_, title)| title.clone());
         let title: String = title.lines().next().unwrap_or_default().chars().take(200).collect();
         if step.show {
             self.log.body(&format!("$ {title}"));
@@ -53,28 +70,50 @@ impl Session {
         let exit = ended.exit;
         if exit.oom {
             let mib = self.settings.limits.memory_mib;
-            self.log.warning(&format!("The step used all of the {mib} MiB of memory that a build has and was ended."));
+            self.log.warning(&format!(
+                "The step used all of the {mib} MiB of memory that a build has and was ended."
+            ));
         }
         if exit.timed_out {
             let minutes = self.settings.build_s_max / 60;
-            self.log.warning(&format!("The build takes longer than {minutes} minutes; the step was ended."));
+            self.log.warning(&format!(
+                "The build takes longer than {minutes} minutes; the step was ended."
+            ));
         }
-        Ok(ToolOutcome { exit_code: exit.code, oom_killed: exit.oom, timed_out: exit.timed_out, stdout: ended.stdout })
+        Ok(ToolOutcome {
+            exit_code: exit.code,
+            oom_killed: exit.oom,
+            timed_out: exit.timed_out,
+            stdout: ended.stdout,
+        })
     }
 
     /// Marks what the step fills; gives the directories.
-    fn writable(&self, state: &mut State, buildpack: &str, step: &Step) -> Result<Vec<String>, HostError> {
+    fn writable(
+        &self,
+        state: &mut State,
+        buildpack: &str,
+        step: &Step,
+    ) -> Result<Vec<String>, HostError> {
         let mut paths = Vec::new();
         for name in &step.writes {
             if name == "workspace" {
                 continue;
             }
             let Some(layer) = state.layers.get_mut(&(buildpack.to_owned(), name.clone())) else {
-                return Err(refuse("no-layer", format!("the step writes the layer '{name}', which is not open")));
+                return Err(refuse(
+                    "no-layer",
+                    format!("the step writes the layer '{name}', which is not open"),
+                ));
             };
             match &layer.contents {
                 Contents::Kept => {
-                    return Err(refuse("layer-kept", format!("the layer '{name}' is kept from the last build; clear or update it before a step fills it")));
+                    return Err(refuse(
+                        "layer-kept",
+                        format!(
+                            "the layer '{name}' is kept from the last build; clear or update it before a step fills it"
+                        ),
+                    ));
                 }
                 Contents::Written(_) => layer.contents = Contents::Filled,
                 Contents::Filled => {}
@@ -85,7 +124,13 @@ impl Session {
     }
 
     /// The container with everything that the step sees.
-    pub(crate) async fn prepare(&self, state: &mut State, buildpack: &str, step: &Step, directory: &str) -> Result<(), BuildError> {
+    pub(crate) async fn prepare(
+        &self,
+        state: &mut State,
+        buildpack: &str,
+        step: &Step,
+        directory: &str,
+    ) -> Result<(), BuildError> {
         self.started(state).await?;
         self.deliver(state).await?;
         if step.inputs.is_none() {
@@ -97,7 +142,8 @@ impl Session {
             let empty = crate::tree::Files::new();
             let caches = step.caches.clone();
             let fill = move |out: &mut dyn std::io::Write| {
-                let groups: Vec<_> = caches.iter().map(|name| (format!("{name}/"), &empty)).collect();
+                let groups: Vec<_> =
+                    caches.iter().map(|name| (format!("{name}/"), &empty)).collect();
                 crate::tree::write_files(&groups, out).map(drop)
             };
             container.extract("/caches", Box::new(fill), &self.cancel).await?;
@@ -113,12 +159,22 @@ impl Session {
         Ok(())
     }
 
-    async fn execute(&self, state: &State, buildpack: &str, step: &Step, working_dir: String) -> Result<Ended, BuildError> {
+    async fn execute(
+        &self,
+        state: &State,
+        buildpack: &str,
+        step: &Step,
+        working_dir: String,
+    ) -> Result<Ended, BuildError> {
         let Some(container) = &state.container else { return Err(BuildError::Cancelled) };
         let log = self.log.clone();
         let lines: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(move |line| log.body(line));
         let shown = || if step.show { Output::Lines(Arc::clone(&lines)) } else { Output::Keep(0) };
-        let outputs = if step.capture { (Output::Keep(CAPTURE_BYTES_MAX), shown()) } else { (shown(), shown()) };
+        let outputs = if step.capture {
+            (Output::Keep(CAPTURE_BYTES_MAX), shown())
+        } else {
+            (shown(), shown())
+        };
         let command = Command {
             argv: step.argv.clone(),
             env: self.step_env(state, buildpack, step),
@@ -132,11 +188,20 @@ impl Session {
     }
 
     /// What the step sees: the platform's, the operator's, the app's, the layers', its own.
-    pub(crate) fn step_env(&self, state: &State, buildpack: &str, step: &Step) -> BTreeMap<String, String> {
+    pub(crate) fn step_env(
+        &self,
+        state: &State,
+        buildpack: &str,
+        step: &Step,
+    ) -> BTreeMap<String, String> {
         let mut env = environment::of_step();
         env.extend(self.settings.env.clone());
         env.extend(self.env.clone());
-        let epoch_s = if step.inputs.is_some() { EPOCH_S } else { self.request.source.committed_at_s.max(EPOCH_S) };
+        let epoch_s = if step.inputs.is_some() {
+            EPOCH_S
+        } else {
+            self.request.source.committed_at_s.max(EPOCH_S)
+        };
         env.extend(environment::required(epoch_s));
         // Earlier buildpacks show what they meant for builds, this one all of its own.
         let Some(own) = state.order.iter().position(|id| id == buildpack) else { return env };
@@ -158,23 +223,43 @@ impl Session {
 fn check(step: &Step) -> Result<(), HostError> {
     let wrong = |what: &str| Err(refuse("bad-step", format!("a step is refused: {what}")));
     let bytes: usize = step.argv.iter().map(String::len).sum();
-    if step.argv.first().is_none_or(String::is_empty) || step.argv.len() > ARGUMENTS_MAX || bytes > ARGUMENTS_BYTES_MAX {
+    if step.argv.first().is_none_or(String::is_empty)
+        || step.argv.len() > ARGUMENTS_MAX
+        || bytes > ARGUMENTS_BYTES_MAX
+    {
         return wrong("it has no arguments, or too many");
     }
-    let texts = step.argv.iter().chain(step.working_dir.iter()).chain(step.env.iter().map(|(_, value)| value));
+    let texts = step
+        .argv
+        .iter()
+        .chain(step.working_dir.iter())
+        .chain(step.env.iter().map(|(_, value)| value));
     if texts.into_iter().any(|text| text.contains('\0')) {
         return wrong("a text has a zero byte");
     }
-    if step.env.len() > 256 || step.env.iter().any(|(name, _)| name.is_empty() || name.contains(['=', '\0'])) {
+    if step.env.len() > 256
+        || step.env.iter().any(|(name, _)| name.is_empty() || name.contains(['=', '\0']))
+    {
         return wrong("a variable's name is not valid, or there are too many");
     }
     if [&step.caches, &step.writes, &step.network].iter().any(|names| names.len() > NAMES_MAX) {
         return wrong("it names too many caches, layers or roles");
     }
-    if step.caches.iter().chain(&step.network).any(|name| name.parse::<berth_model::ProcessName>().is_err()) {
-        return wrong("the name of a cache or role is not made of lower-case letters, digits and hyphens");
+    if step
+        .caches
+        .iter()
+        .chain(&step.network)
+        .any(|name| name.parse::<berth_model::ProcessName>().is_err())
+    {
+        return wrong(
+            "the name of a cache or role is not made of lower-case letters, digits and hyphens",
+        );
     }
-    if step.working_dir.as_ref().is_some_and(|path| !path.starts_with('/') || path.split('/').any(|part| part == "..")) {
+    if step
+        .working_dir
+        .as_ref()
+        .is_some_and(|path| !path.starts_with('/') || path.split('/').any(|part| part == ".."))
+    {
         return wrong("its working directory is not an absolute path");
     }
     Ok(())

@@ -68,17 +68,24 @@ pub(crate) struct Workspace {
 impl Workspace {
     /// Adds a file or link, in place of what stood there or in the way of it.
     pub(crate) fn write(&mut self, archive: &Archive, path: &str, written: Written) {
-        let in_the_way = |above: &[u8]| archive.nodes().get(above).is_some_and(|node| *node != Node::Directory);
-        self.removed.extend(parents(path.as_bytes()).filter(|above| in_the_way(above)).map(<[u8]>::to_vec));
+        let in_the_way =
+            |above: &[u8]| archive.nodes().get(above).is_some_and(|node| *node != Node::Directory);
+        self.removed
+            .extend(parents(path.as_bytes()).filter(|above| in_the_way(above)).map(<[u8]>::to_vec));
         self.removed.insert(path.as_bytes().to_vec());
         self.written.retain(|known, _| !is_below(known, path) && !is_below(path, known));
         self.written.insert(path.to_owned(), written);
     }
 
     /// Removes what matches; gives the top-most paths that went, for a container that has the tree.
-    pub(crate) fn remove(&mut self, archive: &Archive, patterns: &[String]) -> Result<Vec<String>, BuildError> {
+    pub(crate) fn remove(
+        &mut self,
+        archive: &Archive,
+        patterns: &[String],
+    ) -> Result<Vec<String>, BuildError> {
         let set = patterns_of(patterns)?;
-        let archived = archive.nodes().keys().filter(|path| !covers(&self.removed, path)).map(Vec::as_slice);
+        let archived =
+            archive.nodes().keys().filter(|path| !covers(&self.removed, path)).map(Vec::as_slice);
         let mut gone: BTreeSet<Vec<u8>> = BTreeSet::new();
         for path in archived.chain(self.written.keys().map(String::as_bytes)) {
             if set.is_match(as_path(path)) && !covers(&gone, path) {
@@ -91,7 +98,12 @@ impl Workspace {
     }
 
     /// Writes the tree as a tar below `prefix`.
-    pub(crate) fn write_tar<W: Write>(&self, archive: &Archive, prefix: &str, out: W) -> io::Result<W> {
+    pub(crate) fn write_tar<W: Write>(
+        &self,
+        archive: &Archive,
+        prefix: &str,
+        out: W,
+    ) -> io::Result<W> {
         let mut tree = Tree::new();
         for (path, node) in archive.nodes() {
             if covers(&self.removed, path) {
@@ -101,35 +113,51 @@ impl Workspace {
             match node {
                 Node::Directory => tree.directory(&name, Attributes::EXECUTABLE),
                 Node::Symlink { target } => tree.symlink(&name, target, Attributes::PLAIN),
-                Node::File { offset, bytes, executable } => {
-                    tree.file(&name, mode(*executable), *bytes, Content::Archived { offset: *offset, bytes: *bytes })
-                }
+                Node::File { offset, bytes, executable } => tree.file(
+                    &name,
+                    mode(*executable),
+                    *bytes,
+                    Content::Archived { offset: *offset, bytes: *bytes },
+                ),
             }
             .map_err(broken)?;
         }
         add(&mut tree, prefix, &self.written).map_err(broken)?;
         if !prefix.is_empty() {
-            tree.directory(prefix.trim_end_matches('/').as_bytes(), Attributes::EXECUTABLE).map_err(broken)?;
+            tree.directory(prefix.trim_end_matches('/').as_bytes(), Attributes::EXECUTABLE)
+                .map_err(broken)?;
         }
         finish(tree, Some(archive), out)
     }
 
     /// The layer of the app's tree, dated with the commit.
-    pub(crate) fn seal(&self, archive: &Archive, blobs: &BlobStore, mtime_s: u64) -> Result<Sealed, BuildError> {
+    pub(crate) fn seal(
+        &self,
+        archive: &Archive,
+        blobs: &BlobStore,
+        mtime_s: u64,
+    ) -> Result<Sealed, BuildError> {
         store(blobs, Some(mtime_s), Vec::new(), |out| self.write_tar(archive, "workspace/", out))
     }
 }
 
 /// Only the matching files of the source, for a step with inputs.
-pub(crate) fn write_inputs<W: Write>(archive: &Archive, patterns: &[String], out: W) -> Result<W, BuildError> {
+pub(crate) fn write_inputs<W: Write>(
+    archive: &Archive,
+    patterns: &[String],
+    out: W,
+) -> Result<W, BuildError> {
     let mut tree = Tree::new();
     for (path, node) in archive.matching(patterns)? {
         let added = match node {
             Node::Directory => Ok(()),
             Node::Symlink { target } => tree.symlink(path, target, Attributes::PLAIN),
-            Node::File { offset, bytes, executable } => {
-                tree.file(path, mode(*executable), *bytes, Content::Archived { offset: *offset, bytes: *bytes })
-            }
+            Node::File { offset, bytes, executable } => tree.file(
+                path,
+                mode(*executable),
+                *bytes,
+                Content::Archived { offset: *offset, bytes: *bytes },
+            ),
         };
         added.map_err(BuildError::platform("copy the inputs of a step"))?;
     }
@@ -137,7 +165,12 @@ pub(crate) fn write_inputs<W: Write>(archive: &Archive, patterns: &[String], out
 }
 
 /// A layer of files that a buildpack wrote.
-pub(crate) fn seal_files(path: &str, files: &Files, tops: Vec<String>, blobs: &BlobStore) -> Result<Sealed, BuildError> {
+pub(crate) fn seal_files(
+    path: &str,
+    files: &Files,
+    tops: Vec<String>,
+    blobs: &BlobStore,
+) -> Result<Sealed, BuildError> {
     let prefix = format!("{}/", path.trim_start_matches('/'));
     store(blobs, None, tops, |out| write_files(&[(prefix.clone(), files)], out))
 }
@@ -147,7 +180,8 @@ pub(crate) fn write_files<W: Write>(groups: &[(String, &Files)], out: W) -> io::
     let mut tree = Tree::new();
     for (prefix, files) in groups {
         if !prefix.is_empty() {
-            tree.directory(prefix.trim_end_matches('/').as_bytes(), Attributes::EXECUTABLE).map_err(broken)?;
+            tree.directory(prefix.trim_end_matches('/').as_bytes(), Attributes::EXECUTABLE)
+                .map_err(broken)?;
         }
         add(&mut tree, prefix, files).map_err(broken)?;
     }
@@ -159,7 +193,12 @@ fn add(tree: &mut Tree<Content>, prefix: &str, files: &Files) -> Result<(), TarE
         let name = format!("{prefix}{path}");
         match written {
             Written::File { data, executable } => {
-                tree.file(name.as_bytes(), mode(*executable), data.len() as u64, Content::Bytes(data.clone()))?;
+                tree.file(
+                    name.as_bytes(),
+                    mode(*executable),
+                    data.len() as u64,
+                    Content::Bytes(data.clone()),
+                )?;
             }
             Written::Symlink { target } => {
                 tree.symlink(name.as_bytes(), target.as_bytes(), Attributes::PLAIN)?;
@@ -173,7 +212,9 @@ fn finish<W: Write>(tree: Tree<Content>, archive: Option<&Archive>, out: W) -> i
     let open = |content| -> io::Result<Box<dyn Read>> {
         match (content, archive) {
             (Content::Bytes(bytes), _) => Ok(Box::new(io::Cursor::new(bytes))),
-            (Content::Archived { offset, bytes }, Some(archive)) => Ok(Box::new(archive.content(offset, bytes))),
+            (Content::Archived { offset, bytes }, Some(archive)) => {
+                Ok(Box::new(archive.content(offset, bytes)))
+            }
             (Content::Archived { .. }, None) => Err(io::ErrorKind::NotFound.into()),
         }
     };
@@ -184,7 +225,9 @@ fn store(
     blobs: &BlobStore,
     mtime_s: Option<u64>,
     looking_for: Vec<String>,
-    write: impl FnOnce(Dated<BufWriter<berth_blobs::BlobWriter>>) -> io::Result<Dated<BufWriter<berth_blobs::BlobWriter>>>,
+    write: impl FnOnce(
+        Dated<BufWriter<berth_blobs::BlobWriter>>,
+    ) -> io::Result<Dated<BufWriter<berth_blobs::BlobWriter>>>,
 ) -> Result<Sealed, BuildError> {
     let failed = || BuildError::platform("write a layer");
     let out = BufWriter::with_capacity(256 << 10, blobs.writer(LAYER_BYTES_MAX)?);
@@ -232,7 +275,8 @@ mod tests {
         for path in paths {
             tree.file(path.as_bytes(), Attributes::PLAIN, 3, b"old".to_vec()).unwrap();
         }
-        let (bytes, _) = tree.write(Vec::new(), Rules::App, |content| Ok(io::Cursor::new(content))).unwrap();
+        let (bytes, _) =
+            tree.write(Vec::new(), Rules::App, |content| Ok(io::Cursor::new(content))).unwrap();
         let (digest, _) = blobs.put(bytes.as_slice(), 1 << 20).unwrap();
         let archive = Archive::open(&blobs, &digest).unwrap();
         (folder, blobs, archive)
@@ -273,7 +317,10 @@ mod tests {
         workspace.write(&archive, "d", Written::Symlink { target: "/layers/x".to_owned() });
         assert_eq!(shown(&workspace, &archive), ["a=new", "b/c/deep=new", "d->/layers/x"]);
         workspace.write(&archive, "d/x", file("in place of the link"));
-        assert_eq!(shown(&workspace, &archive), ["a=new", "b/c/deep=new", "d/x=in place of the link"]);
+        assert_eq!(
+            shown(&workspace, &archive),
+            ["a=new", "b/c/deep=new", "d/x=in place of the link"]
+        );
     }
 
     #[test]
@@ -281,10 +328,16 @@ mod tests {
         let (_folder, _, archive) = archive(&["a.pyc", "m/x/1", "m/y/2", "m-n", "s/b.pyc"]);
         let mut workspace = Workspace::default();
         workspace.write(&archive, "w/new", file("x"));
-        assert_eq!(workspace.remove(&archive, &["m".to_owned(), "**/*.pyc".to_owned()]).unwrap(), ["a.pyc", "m", "s/b.pyc"]);
+        assert_eq!(
+            workspace.remove(&archive, &["m".to_owned(), "**/*.pyc".to_owned()]).unwrap(),
+            ["a.pyc", "m", "s/b.pyc"]
+        );
         assert_eq!(shown(&workspace, &archive), ["m-n=old", "w/new=x"]);
         assert_eq!(workspace.remove(&archive, &["m".to_owned()]).unwrap(), Vec::<String>::new());
-        assert_eq!(workspace.remove(&archive, &["w".to_owned(), "w/**".to_owned()]).unwrap(), ["w/new"]);
+        assert_eq!(
+            workspace.remove(&archive, &["w".to_owned(), "w/**".to_owned()]).unwrap(),
+            ["w/new"]
+        );
         assert_eq!(shown(&workspace, &archive), ["m-n=old"]);
     }
 
@@ -302,7 +355,10 @@ mod tests {
         let mut entries = tar::Archive::new(bytes.as_slice());
         for entry in entries.entries().unwrap() {
             let header = entry.unwrap().header().clone();
-            assert_eq!((header.mtime().unwrap(), header.uid().unwrap(), header.gid().unwrap()), (1_700_000_000, 1000, 1000));
+            assert_eq!(
+                (header.mtime().unwrap(), header.uid().unwrap(), header.gid().unwrap()),
+                (1_700_000_000, 1000, 1000)
+            );
         }
     }
 
@@ -315,7 +371,8 @@ mod tests {
         let bytes = blobs.read(&sealed.diff_id, 1 << 20).unwrap();
         assert_eq!(tar::Archive::new(bytes.as_slice()).entries().unwrap().count(), 1);
         let files = Files::from([("bin/run".to_owned(), file("x"))]);
-        let sealed = seal_files("/layers/x/y", &files, vec!["layers/x/y/bin/".to_owned()], &blobs).unwrap();
+        let sealed =
+            seal_files("/layers/x/y", &files, vec!["layers/x/y/bin/".to_owned()], &blobs).unwrap();
         assert_eq!(sealed.tops, ["layers/x/y/bin/"]);
     }
 

@@ -21,10 +21,15 @@ pub(crate) fn resolve(given: Option<&str>, server: &str) -> Result<String, Failu
         .unwrap_or_default();
     match of_remotes(&remotes, server).as_slice() {
         [name] => Ok(name.clone()),
-        [] => Err(Failure::usage("no app is named, and no git remote of this folder is one of this platform")
-            .with_hint("give --app NAME, or run this in the app's repository")),
-        several => Err(Failure::usage(format!("the git remotes of this folder name several apps: {}", several.join(", ")))
-            .with_hint("give --app NAME")),
+        [] => Err(Failure::usage(
+            "no app is named, and no git remote of this folder is one of this platform",
+        )
+        .with_hint("give --app NAME, or run this in the app's repository")),
+        several => Err(Failure::usage(format!(
+            "the git remotes of this folder name several apps: {}",
+            several.join(", ")
+        ))
+        .with_hint("give --app NAME")),
     }
 }
 
@@ -84,6 +89,8 @@ mod tests {
 
     #[test]
     fn remotes_of_other_places_name_nothing() {
-        assert!(of_remotes("origin\thttps://example.org/git/hello.git (push)\n", SERVER).is_empty());
+        assert!(
+            of_remotes("origin\thttps://example.org/git/hello.git (push)\n", SERVER).is_empty()
+        );
     }
 }

@@ -23,7 +23,14 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "BERTH_SERVER", default_value = "http://127.0.0.1:8081")]
     pub(crate) server: String,
     /// Access token
-    #[arg(long, global = true, env = "BERTH_TOKEN", hide_env_values = true, default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "BERTH_TOKEN",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
     pub(crate) token: String,
     /// Print data as JSON
     #[arg(long, global = true)]

@@ -47,7 +47,9 @@ impl Drop for Raw {
 
 /// Attaches to `path` until the command ends, and gives its exit code.
 pub(crate) async fn attach(client: &Client, path: &str, terminal: bool) -> Result<i32, Failure> {
-    let lost = |error: Error| Failure::unreachable(format!("the connection to the command was lost: {error}"));
+    let lost = |error: Error| {
+        Failure::unreachable(format!("the connection to the command was lost: {error}"))
+    };
     let url = format!("{}{path}", client.server().replacen("http", "ws", 1));
     let mut request = url.into_client_request().map_err(lost)?;
     let bearer = HeaderValue::from_str(&format!("Bearer {}", client.token()))
@@ -60,7 +62,8 @@ pub(crate) async fn attach(client: &Client, path: &str, terminal: bool) -> Resul
     };
     let (mut to_server, mut from_server) = socket.split();
     let raw = if terminal { Raw::enter() } else { None };
-    let mut resized = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::window_change())?;
+    let mut resized =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::window_change())?;
     // Only a thread can wait for keystrokes; it is left behind when the command ends first.
     let (send_input, mut input) = tokio::sync::mpsc::channel::<Vec<u8>>(8);
     tokio::spawn(async move {
@@ -130,13 +133,17 @@ fn show(bytes: &[u8]) -> Result<(), Failure> {
 
 /// The exit code in a text frame; an error frame is an error.
 fn exit_code(text: &str) -> Result<Option<i32>, Failure> {
-    let value: serde_json::Value = serde_json::from_str(text)
-        .map_err(|_| Failure::failed("the platform sent a message that this version does not understand"))?;
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|_| {
+        Failure::failed("the platform sent a message that this version does not understand")
+    })?;
     if let Some(message) = value["error"].as_str() {
         return Err(Failure::failed(message));
     }
     if value["exit"]["oom"] == true {
-        let _ = writeln!(std::io::stderr(), "the command was ended: it used all the memory it may have");
+        let _ = writeln!(
+            std::io::stderr(),
+            "the command was ended: it used all the memory it may have"
+        );
     }
     if value["exit"]["timed_out"] == true {
         let _ = writeln!(std::io::stderr(), "the command was ended: its time was over");

@@ -22,7 +22,9 @@ impl Client {
     pub(crate) fn new(server: &str, token: &str) -> Result<Self, Failure> {
         let server = server.trim_end_matches('/').to_owned();
         if !server.starts_with("http://") {
-            return Err(Failure::usage(format!("the server '{server}' is not of the form http://HOST:PORT")));
+            return Err(Failure::usage(format!(
+                "the server '{server}' is not of the form http://HOST:PORT"
+            )));
         }
         let http = reqwest::Client::builder()
             // Loopback only: a proxy of the environment is never meant.
@@ -79,8 +81,12 @@ impl Client {
     async fn json<T: DeserializeOwned>(&self, answer: Response) -> Result<T, Failure> {
         let bytes = answer.bytes().await.map_err(|error| self.unreachable(&error))?;
         let bytes: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
-        serde_json::from_slice(bytes)
-            .map_err(|error| Failure::failed(format!("{} sent an answer that this version does not understand: {error}", self.server)))
+        serde_json::from_slice(bytes).map_err(|error| {
+            Failure::failed(format!(
+                "{} sent an answer that this version does not understand: {error}",
+                self.server
+            ))
+        })
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
@@ -94,7 +100,8 @@ impl Client {
         path: &str,
         body: &B,
     ) -> Result<T, Failure> {
-        let body = serde_json::to_value(body).map_err(|error| Failure::failed(error.to_string()))?;
+        let body =
+            serde_json::to_value(body).map_err(|error| Failure::failed(error.to_string()))?;
         let answer = self.send(method, path, Some(body)).await?;
         self.json(answer).await
     }

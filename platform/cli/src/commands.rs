@@ -47,7 +47,9 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fai
         Command::Open(app) => apps::open(&app, client, output).await,
         Command::Down(command) => platform::down(&command, client, output).await,
         Command::Doctor => doctor::run(client, output).await,
-        Command::GitCredential { operation } => platform::git_credential(&operation, client, output),
+        Command::GitCredential { operation } => {
+            platform::git_credential(&operation, client, output)
+        }
         Command::Completions { .. } => Ok(()),
     }
 }
@@ -64,7 +66,8 @@ async fn all<T: DeserializeOwned>(client: &Client, path: &str) -> Result<Page<T>
     let mut items = Vec::new();
     let mut next: Option<String> = None;
     for _ in 0..PAGES_MAX {
-        let token = next.map(|token| format!("&page_token={}", segment(&token))).unwrap_or_default();
+        let token =
+            next.map(|token| format!("&page_token={}", segment(&token))).unwrap_or_default();
         let page: Page<T> = client.get(&format!("{path}{sign}limit=200{token}")).await?;
         items.extend(page.items);
         next = page.next_page_token;
@@ -87,7 +90,11 @@ async fn follow_deployment(
         let deployment: DeploymentView =
             client.get(&format!("{app}/deployments/{}?wait=true", segment(id))).await?;
         if deployment.state != last {
-            output.note(&format!("       v{} is {}", deployment.release, deployment.state.replace('_', " ")));
+            output.note(&format!(
+                "       v{} is {}",
+                deployment.release,
+                deployment.state.replace('_', " ")
+            ));
             last.clone_from(&deployment.state);
         }
         if deployment.switched {
@@ -95,7 +102,10 @@ async fn follow_deployment(
         }
         if deployment.finished {
             let why = deployment.error.clone().unwrap_or_else(|| deployment.state.clone());
-            return Err(Failure::failed(format!("v{} did not come to run: {why}", deployment.release)));
+            return Err(Failure::failed(format!(
+                "v{} did not come to run: {why}",
+                deployment.release
+            )));
         }
     }
 }

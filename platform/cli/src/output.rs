@@ -29,7 +29,8 @@ impl Output {
         human: impl FnOnce(&T) -> String,
     ) -> Result<(), Failure> {
         let text = if self.json {
-            serde_json::to_string_pretty(value).map_err(|error| Failure::failed(error.to_string()))?
+            serde_json::to_string_pretty(value)
+                .map_err(|error| Failure::failed(error.to_string()))?
         } else {
             human(value)
         };
@@ -109,7 +110,8 @@ mod tests {
 
     #[test]
     fn columns_line_up_and_an_empty_table_is_empty() {
-        let rows = vec![vec!["a".to_owned(), "1".to_owned()], vec!["long".to_owned(), "2".to_owned()]];
+        let rows =
+            vec![vec!["a".to_owned(), "1".to_owned()], vec!["long".to_owned(), "2".to_owned()]];
         assert_eq!(table(&["NAME", "N"], &rows), "NAME  N\na     1\nlong  2\n");
         assert_eq!(table(&["NAME"], &[]), "");
     }

@@ -26,7 +26,9 @@ pub(crate) fn counts(arguments: &[String]) -> Result<BTreeMap<String, u16>, Fail
             argument
                 .split_once('=')
                 .and_then(|(name, count)| Some((name.to_owned(), count.parse().ok()?)))
-                .ok_or_else(|| Failure::usage(format!("'{argument}' is not of the form PROCESS=COUNT")))
+                .ok_or_else(|| {
+                    Failure::usage(format!("'{argument}' is not of the form PROCESS=COUNT"))
+                })
         })
         .collect()
 }
@@ -35,8 +37,9 @@ pub(crate) fn counts(arguments: &[String]) -> Result<BTreeMap<String, u16>, Fail
 /// and comments, as dotenv files have them.
 pub(crate) fn file(text: &str) -> Result<BTreeMap<String, String>, Failure> {
     if text.trim_start().starts_with('{') {
-        return serde_json::from_str(text)
-            .map_err(|error| Failure::usage(format!("the file is no JSON object of strings: {error}")));
+        return serde_json::from_str(text).map_err(|error| {
+            Failure::usage(format!("the file is no JSON object of strings: {error}"))
+        });
     }
     let mut variables = BTreeMap::new();
     let mut rest = text;
@@ -104,8 +107,19 @@ mod tests {
 
     #[test]
     fn what_is_exported_reads_back_byte_for_byte() {
-        let values = ["plain", "with spaces", "$(id) `id`", "a\nb", "\"quoted\"", "back\\slash", "", "a=b", "#no"];
-        let text: String = values.iter().enumerate().map(|(n, v)| format!("V{n}={}\n", quoted(v))).collect();
+        let values = [
+            "plain",
+            "with spaces",
+            "$(id) `id`",
+            "a\nb",
+            "\"quoted\"",
+            "back\\slash",
+            "",
+            "a=b",
+            "#no",
+        ];
+        let text: String =
+            values.iter().enumerate().map(|(n, v)| format!("V{n}={}\n", quoted(v))).collect();
         let read = file(&text).unwrap();
         for (number, value) in values.iter().enumerate() {
             assert_eq!(read[&format!("V{number}")], *value);

@@ -76,10 +76,8 @@ impl Agent {
         request: &Request,
         descriptors: &[OwnedFd],
     ) -> Result<Session, AgentError> {
-        let unreachable = |source: io::Error| AgentError::Unreachable {
-            path: self.socket.to_path_buf(),
-            source,
-        };
+        let unreachable =
+            |source: io::Error| AgentError::Unreachable { path: self.socket.to_path_buf(), source };
         let text = serde_json::to_vec(request).map_err(|e| AgentError::Protocol(e.to_string()))?;
         if text.len() > MESSAGE_BYTES_MAX {
             return Err(AgentError::Protocol(format!(

@@ -88,7 +88,9 @@ pub enum Request {
     /// finds it running. Descriptors: the listeners, first the control listener (a unix stream
     /// socket), for `Route` then the HTTP listener, for `Wasm` then the request listener (unix
     /// stream). -> `Worker`. A program that runs with another build id is asked to end (SIGTERM,
-    /// drain) and replaced. Outlives the connection.
+    /// drain) and replaced, and so is one with other listeners. Without descriptors it is only
+    /// found (`NotFound` where none is). Its listeners come back beside the reply. Outlives the
+    /// connection.
     Worker {
         /// Which.
         program: Program,

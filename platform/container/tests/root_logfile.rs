@@ -1,7 +1,5 @@
 //! A full disk. Needs root, for a small file system of its own.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use std::fs::File;
 
 use berth_container::logfile::{LogLimits, LogReader, LogWriter, Reading, files};
@@ -39,6 +37,9 @@ fn on_a_full_disk_lines_are_dropped_counted_and_told_when_there_is_room() {
         all.extend(lines);
     }
     let last: Vec<&str> = all[all.len() - 2..].iter().map(|line| line.line.as_str()).collect();
-    assert_eq!(last, [&format!("{dropped} lines were dropped: the disk was full"), "there is room"]);
+    assert_eq!(
+        last,
+        [&format!("{dropped} lines were dropped: the disk was full"), "there is room"]
+    );
     assert!(all.iter().zip(1..).all(|(line, number)| line.seq == number), "no gap");
 }

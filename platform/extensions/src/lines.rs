@@ -203,7 +203,10 @@ mod tests {
     use super::*;
     use crate::limits::Limits;
 
-    fn capture(excess: Excess, output_bytes_max: u64) -> (Lines, Arc<Mutex<Vec<(String, bool)>>>) {
+    /// Lines as they came, and whether each was cut.
+    type Seen = Arc<Mutex<Vec<(String, bool)>>>;
+
+    fn capture(excess: Excess, output_bytes_max: u64) -> (Lines, Seen) {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let sink: Sink = {
             let seen = Arc::clone(&seen);

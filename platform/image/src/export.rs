@@ -30,7 +30,12 @@ struct Index {
 ///
 /// # Errors
 /// A blob that is missing, or a folder that cannot be written.
-pub fn to_folder(blobs: &BlobStore, digest: Digest, tag: &str, folder: &Path) -> Result<(), ImageError> {
+pub fn to_folder(
+    blobs: &BlobStore,
+    digest: Digest,
+    tag: &str,
+    folder: &Path,
+) -> Result<(), ImageError> {
     let (index, digests) = contents(blobs, digest, tag)?;
     let at = |action| {
         let path = folder.to_owned();
@@ -50,7 +55,12 @@ pub fn to_folder(blobs: &BlobStore, digest: Digest, tag: &str, folder: &Path) ->
 ///
 /// # Errors
 /// A blob that is missing, or a stream that cannot be written.
-pub fn to_tar(blobs: &BlobStore, digest: Digest, tag: &str, out: impl Write) -> Result<(), ImageError> {
+pub fn to_tar(
+    blobs: &BlobStore,
+    digest: Digest,
+    tag: &str,
+    out: impl Write,
+) -> Result<(), ImageError> {
     enum Content {
         Text(Vec<u8>),
         Blob(Digest),
@@ -59,30 +69,43 @@ pub fn to_tar(blobs: &BlobStore, digest: Digest, tag: &str, out: impl Write) -> 
     let broken = |error: TarError| ImageError::Stream(io::Error::other(error));
     let mut tree = Tree::new();
     for (name, text) in [("index.json", index), ("oci-layout", LAYOUT.as_bytes().to_vec())] {
-        tree.file(name.as_bytes(), Attributes::PLAIN, text.len() as u64, Content::Text(text)).map_err(broken)?;
+        tree.file(name.as_bytes(), Attributes::PLAIN, text.len() as u64, Content::Text(text))
+            .map_err(broken)?;
     }
     for digest in digests {
         let path = format!("blobs/sha256/{}", digest.hex());
         let size = blobs.len(&digest)?;
-        tree.file(path.as_bytes(), Attributes::PLAIN, size, Content::Blob(digest)).map_err(broken)?;
+        tree.file(path.as_bytes(), Attributes::PLAIN, size, Content::Blob(digest))
+            .map_err(broken)?;
     }
     let open = |content| -> io::Result<Box<dyn Read>> {
         match content {
             Content::Text(text) => Ok(Box::new(io::Cursor::new(text))),
-            Content::Blob(digest) => blobs.get(&digest).map(|file| Box::new(file) as Box<dyn Read>).map_err(io::Error::other),
+            Content::Blob(digest) => blobs
+                .get(&digest)
+                .map(|file| Box::new(file) as Box<dyn Read>)
+                .map_err(io::Error::other),
         }
     };
     tree.write(out, Rules::Stack, open).map(|_| ()).map_err(broken)
 }
 
 /// The index, and every blob that belongs to the image.
-fn contents(blobs: &BlobStore, digest: Digest, tag: &str) -> Result<(Vec<u8>, BTreeSet<Digest>), ImageError> {
+fn contents(
+    blobs: &BlobStore,
+    digest: Digest,
+    tag: &str,
+) -> Result<(Vec<u8>, BTreeSet<Digest>), ImageError> {
     let bytes = blobs.read(&digest, DOCUMENT_BYTES_MAX)?;
-    let manifest: Manifest = serde_json::from_slice(&bytes)
-        .map_err(|error| ImageError::Foreign { digest, why: format!("its manifest is not valid: {error}") })?;
+    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| {
+        ImageError::Foreign { digest, why: format!("its manifest is not valid: {error}") }
+    })?;
     let index = Index {
         manifests: vec![Descriptor {
-            annotations: BTreeMap::from([("org.opencontainers.image.ref.name".to_owned(), tag.to_owned())]),
+            annotations: BTreeMap::from([(
+                "org.opencontainers.image.ref.name".to_owned(),
+                tag.to_owned(),
+            )]),
             digest,
             media_type: MANIFEST_TYPE.to_owned(),
             size: bytes.len() as u64,

@@ -13,7 +13,8 @@ mod load;
 mod write;
 
 pub use document::{
-    CONFIG_TYPE, LABEL_MANIFEST, LAYER_TYPE, MANIFEST_TYPE, WASM_CONFIG_TYPE, WASM_LAYER_TYPE, rfc3339,
+    CONFIG_TYPE, LABEL_MANIFEST, LAYER_TYPE, MANIFEST_TYPE, WASM_CONFIG_TYPE, WASM_LAYER_TYPE,
+    rfc3339,
 };
 pub use error::ImageError;
 pub use export::{to_folder, to_tar};

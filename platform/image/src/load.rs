@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::ImageError;
 use crate::document::{
-    CONFIG_TYPE, Config, DOCUMENT_BYTES_MAX, LABEL_MANIFEST, LAYER_TYPE, MANIFEST_TYPE, Manifest, WASM_CONFIG_TYPE,
-    WASM_LAYER_TYPE,
+    CONFIG_TYPE, Config, DOCUMENT_BYTES_MAX, LABEL_MANIFEST, LAYER_TYPE, MANIFEST_TYPE, Manifest,
+    WASM_CONFIG_TYPE, WASM_LAYER_TYPE,
 };
 
 /// Reads an image that [`crate::write`] wrote. Blocks on files.
@@ -27,14 +27,20 @@ pub fn load(blobs: &BlobStore, digest: Digest) -> Result<Image, ImageError> {
         CONFIG_TYPE => {
             let config: Config = read(blobs, digest, manifest.config.digest)?;
             let layers = layers(&manifest, &config).map_err(foreign)?;
-            (config.config.labels.get(LABEL_MANIFEST).cloned(), layers, environment(&config.config.env))
+            (
+                config.config.labels.get(LABEL_MANIFEST).cloned(),
+                layers,
+                environment(&config.config.env),
+            )
         }
-        WASM_CONFIG_TYPE => (manifest.annotations.get(LABEL_MANIFEST).cloned(), Vec::new(), BTreeMap::new()),
+        WASM_CONFIG_TYPE => {
+            (manifest.annotations.get(LABEL_MANIFEST).cloned(), Vec::new(), BTreeMap::new())
+        }
         _ => return Err(foreign("its configuration has another media type")),
     };
     let label = label.ok_or_else(|| foreign("it has no label berth.manifest"))?;
-    let processes: berth_model::Manifest =
-        serde_json::from_str(&label).map_err(|error| foreign(&format!("its label berth.manifest is not valid: {error}")))?;
+    let processes: berth_model::Manifest = serde_json::from_str(&label)
+        .map_err(|error| foreign(&format!("its label berth.manifest is not valid: {error}")))?;
     let component = manifest.layers.first().map(|layer| (layer.media_type.as_str(), layer.digest));
     match &processes.runtime {
         Runtime::Wasm { component: named } if component != Some((WASM_LAYER_TYPE, *named)) => {
@@ -47,7 +53,9 @@ pub fn load(blobs: &BlobStore, digest: Digest) -> Result<Image, ImageError> {
 }
 
 fn layers(manifest: &Manifest, config: &Config) -> Result<Vec<LayerRef>, &'static str> {
-    if manifest.layers.len() != config.rootfs.diff_ids.len() || manifest.layers.len() != config.history.len() {
+    if manifest.layers.len() != config.rootfs.diff_ids.len()
+        || manifest.layers.len() != config.history.len()
+    {
         return Err("its manifest and its configuration have different layers");
     }
     manifest
@@ -71,8 +79,14 @@ fn environment(env: &[String]) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn read<T: DeserializeOwned>(blobs: &BlobStore, image: Digest, digest: Digest) -> Result<T, ImageError> {
+fn read<T: DeserializeOwned>(
+    blobs: &BlobStore,
+    image: Digest,
+    digest: Digest,
+) -> Result<T, ImageError> {
     let bytes = blobs.read(&digest, DOCUMENT_BYTES_MAX)?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| ImageError::Foreign { digest: image, why: format!("{digest} is not the JSON it should be: {error}") })
+    serde_json::from_slice(&bytes).map_err(|error| ImageError::Foreign {
+        digest: image,
+        why: format!("{digest} is not the JSON it should be: {error}"),
+    })
 }

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use crate::ImageError;
 use crate::document::{
-    CONFIG_TYPE, Config, DOCUMENT_BYTES_MAX, Descriptor, Empty, History, LABEL_MANIFEST, LAYER_TYPE, LAYERS_MAX,
-    MANIFEST_TYPE, Manifest, RootFs, Runtime as RunConfig, WASM_CONFIG_TYPE, WASM_LAYER_TYPE, WasmComponent, WasmConfig,
-    rfc3339,
+    CONFIG_TYPE, Config, DOCUMENT_BYTES_MAX, Descriptor, Empty, History, LABEL_MANIFEST,
+    LAYER_TYPE, LAYERS_MAX, MANIFEST_TYPE, Manifest, RootFs, Runtime as RunConfig,
+    WASM_CONFIG_TYPE, WASM_LAYER_TYPE, WasmComponent, WasmConfig, rfc3339,
 };
 
 /// The port that `web` listens on, for people who run the image elsewhere.
@@ -32,11 +32,16 @@ pub fn write(blobs: &BlobStore, output: &BuildOutput) -> Result<Digest, ImageErr
     Ok(put(blobs, &manifest)?.0)
 }
 
-fn container(blobs: &BlobStore, output: &BuildOutput, label: String) -> Result<Manifest, ImageError> {
+fn container(
+    blobs: &BlobStore,
+    output: &BuildOutput,
+    label: String,
+) -> Result<Manifest, ImageError> {
     if !(1..=LAYERS_MAX).contains(&output.layers.len()) {
         return Err(ImageError::LayerCount(output.layers.len()));
     }
-    let layers = output.layers.iter().map(|layer| descriptor(blobs, layer)).collect::<Result<_, _>>()?;
+    let layers =
+        output.layers.iter().map(|layer| descriptor(blobs, layer)).collect::<Result<_, _>>()?;
     let created = rfc3339(output.created_at_s);
     let mut labels = output.labels.clone();
     labels.insert(LABEL_MANIFEST.to_owned(), label);
@@ -49,7 +54,8 @@ fn container(blobs: &BlobStore, output: &BuildOutput, label: String) -> Result<M
             exposed_ports: web.map(|_| (PORT.to_owned(), Empty {})).into_iter().collect(),
             labels,
             user: USER.to_owned(),
-            working_dir: web.map_or_else(|| "/workspace".to_owned(), |process| process.working_dir.clone()),
+            working_dir: web
+                .map_or_else(|| "/workspace".to_owned(), |process| process.working_dir.clone()),
         },
         created: created.clone(),
         history: output
@@ -67,7 +73,12 @@ fn container(blobs: &BlobStore, output: &BuildOutput, label: String) -> Result<M
     Ok(manifest(descriptor_of(CONFIG_TYPE, digest, size), layers, BTreeMap::new()))
 }
 
-fn wasm(blobs: &BlobStore, output: &BuildOutput, component: Digest, label: String) -> Result<Manifest, ImageError> {
+fn wasm(
+    blobs: &BlobStore,
+    output: &BuildOutput,
+    component: Digest,
+    label: String,
+) -> Result<Manifest, ImageError> {
     let size = blobs.len(&component)?;
     let config = WasmConfig {
         architecture: "wasm".to_owned(),
@@ -83,8 +94,18 @@ fn wasm(blobs: &BlobStore, output: &BuildOutput, component: Digest, label: Strin
     Ok(manifest(descriptor_of(WASM_CONFIG_TYPE, digest, config_size), layers, annotations))
 }
 
-fn manifest(config: Descriptor, layers: Vec<Descriptor>, annotations: BTreeMap<String, String>) -> Manifest {
-    Manifest { annotations, config, layers, media_type: MANIFEST_TYPE.to_owned(), schema_version: 2 }
+fn manifest(
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+    annotations: BTreeMap<String, String>,
+) -> Manifest {
+    Manifest {
+        annotations,
+        config,
+        layers,
+        media_type: MANIFEST_TYPE.to_owned(),
+        schema_version: 2,
+    }
 }
 
 fn descriptor(blobs: &BlobStore, layer: &LayerRef) -> Result<Descriptor, ImageError> {

@@ -1,6 +1,5 @@
 //! The program as process 1 of a process namespace.
 
-
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 

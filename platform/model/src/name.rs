@@ -103,7 +103,9 @@ mod tests {
         for good in ["a", "hello", "my-app-2", &"a".repeat(40)] {
             assert!(good.parse::<AppName>().is_ok(), "{good}");
         }
-        for bad in ["", "2fast", "-a", "a-", "A", "a.b", "a_b", "../x", "a/b", "a b", "ä", &"a".repeat(41)] {
+        for bad in
+            ["", "2fast", "-a", "a-", "A", "a.b", "a_b", "../x", "a/b", "a b", "ä", &"a".repeat(41)]
+        {
             assert!(bad.parse::<AppName>().is_err(), "{bad}");
         }
     }

@@ -143,7 +143,13 @@ mod tests {
     use super::*;
 
     fn caller(team: TeamId, role: Role) -> Caller {
-        Caller { principal: PrincipalId::new(0, [0; 10]), name: "x".into(), team, role, source_ip: None }
+        Caller {
+            principal: PrincipalId::new(0, [0; 10]),
+            name: "x".into(),
+            team,
+            role,
+            source_ip: None,
+        }
     }
 
     #[test]
@@ -153,7 +159,8 @@ mod tests {
             let decision = authorize(&caller(mine, role), Verb::Read, &Resource::OfTeam(other));
             assert_eq!(decision, Decision::Hidden, "{role:?}");
         }
-        let admin = authorize(&caller(mine, Role::Admin), Verb::DestroyApp, &Resource::OfTeam(other));
+        let admin =
+            authorize(&caller(mine, Role::Admin), Verb::DestroyApp, &Resource::OfTeam(other));
         assert_eq!(admin, Decision::Allowed);
     }
 
@@ -163,7 +170,16 @@ mod tests {
         let viewer = caller(team, Role::Viewer);
         let of = Resource::OfTeam(team);
         assert_eq!(authorize(&viewer, Verb::Read, &of), Decision::Allowed);
-        for verb in [Verb::ReadConfig, Verb::Deploy, Verb::Change, Verb::Run, Verb::CreateApp, Verb::DestroyApp, Verb::ManageAccess, Verb::ManagePlatform] {
+        for verb in [
+            Verb::ReadConfig,
+            Verb::Deploy,
+            Verb::Change,
+            Verb::Run,
+            Verb::CreateApp,
+            Verb::DestroyApp,
+            Verb::ManageAccess,
+            Verb::ManagePlatform,
+        ] {
             assert_eq!(authorize(&viewer, verb, &of), Decision::Denied, "{verb:?}");
         }
     }

@@ -61,14 +61,19 @@ impl Actions for RoomActions {
 
     fn rebuild(&self, app: App, caller: Caller) -> Doing<'_, Build> {
         Box::pin(async move {
-            let lock = self.locks.take(app.id, &app.name, &caller.name).map_err(ActionError::Refused)?;
+            let lock =
+                self.locks.take(app.id, &app.name, &caller.name).map_err(ActionError::Refused)?;
             let branch = app.settings.deploy_branch.clone();
-            let nothing = || ActionError::Refused(format!("nothing was pushed to {} yet", app.name));
+            let nothing =
+                || ActionError::Refused(format!("nothing was pushed to {} yet", app.name));
             let source = self.push.source(app.id, &branch.ok_or_else(nothing)?).await;
             let source = source.map_err(ActionError::Refused)?.ok_or_else(nothing)?;
             let by = By::caller(&caller, now_ms());
             let store = &self.pipeline.store;
-            let row = store.create_build(app.id, &source.commit, source.archive, &by).await.map_err(internal)?;
+            let row = store
+                .create_build(app.id, &source.commit, source.archive, &by)
+                .await
+                .map_err(internal)?;
             let (pipeline, build) = (self.pipeline.clone(), row.clone());
             tokio::spawn(async move {
                 let _lock = lock;
@@ -92,9 +97,11 @@ impl Actions for RoomActions {
                     tokio::time::sleep(LOOK).await;
                 }
             };
-            tokio::time::timeout(CANCEL_MAX, ended)
-                .await
-                .map_err(|_| ActionError::Unavailable("the build is being cancelled and has not ended yet".to_owned()))
+            tokio::time::timeout(CANCEL_MAX, ended).await.map_err(|_| {
+                ActionError::Unavailable(
+                    "the build is being cancelled and has not ended yet".to_owned(),
+                )
+            })
         })
     }
 
@@ -111,7 +118,8 @@ impl Actions for RoomActions {
             let own = instances.into_iter().filter(|status| status.app == app);
             Ok(own
                 .map(|status| {
-                    let live = Live { attempt: status.attempt, memory_bytes: Some(status.memory_bytes) };
+                    let live =
+                        Live { attempt: status.attempt, memory_bytes: Some(status.memory_bytes) };
                     (status.instance, live)
                 })
                 .collect())
@@ -151,7 +159,8 @@ impl Actions for RoomActions {
             match self.agent.call(&Request::Stop { instance: run, grace_ms: 10_000 }, &[]).await {
                 Ok(_) => {}
                 Err(berth_container::AgentError::Failed {
-                    code: berth_container::FailureCode::NotFound, ..
+                    code: berth_container::FailureCode::NotFound,
+                    ..
                 }) => {}
                 Err(error) => return Err(internal(error)),
             }
@@ -180,7 +189,10 @@ impl Actions for RoomActions {
     fn update_stack(&self, name: String, _caller: Caller) -> Doing<'_, Vec<StackPart>> {
         Box::pin(async move {
             if name != crate::pipeline::STACK {
-                return Err(ActionError::Missing(format!("there is no stack '{name}'; there is {}", crate::pipeline::STACK)));
+                return Err(ActionError::Missing(format!(
+                    "there is no stack '{name}'; there is {}",
+                    crate::pipeline::STACK
+                )));
             }
             let _one = self.pipeline.stacks.making.lock().await;
             let made = self.pipeline.make_stack(|line| tracing::info!("stack: {line}")).await;
@@ -201,7 +213,8 @@ impl Actions for RoomActions {
 }
 
 fn parts(stack: Option<&berth_store::Stack>) -> Vec<StackPart> {
-    let layers = [("run", stack.map(|stack| &stack.run)), ("build", stack.map(|stack| &stack.build))];
+    let layers =
+        [("run", stack.map(|stack| &stack.run)), ("build", stack.map(|stack| &stack.build))];
     layers
         .into_iter()
         .map(|(part, layer)| StackPart {

@@ -91,8 +91,9 @@ pub fn boot(options: &args::Serve) -> Result<Booted> {
 }
 
 fn bind(address: SocketAddr, option: &str) -> Result<TcpListener> {
-    let listener = TcpListener::bind(address)
-        .with_context(|| format!("cannot listen on {address}; give another address with {option}"))?;
+    let listener = TcpListener::bind(address).with_context(|| {
+        format!("cannot listen on {address}; give another address with {option}")
+    })?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
@@ -125,26 +126,30 @@ async fn find_or_start_agent(
 
 fn start_agent(data: &DataFolder, programs: &Programs) -> Result<()> {
     let program = programs.folder.join("berth-agent");
-    let mut child = Command::new(&program)
-        .arg("serve")
-        .arg("--data")
-        .arg(&data.root)
-        .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        .envs(std::env::vars_os().filter(|(name, _)| {
-            name.to_str().is_some_and(|name| name.starts_with("BERTH_AGENT_"))
-        }))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .with_context(|| format!("cannot start {}", program.display()))?;
+    let mut child =
+        Command::new(&program)
+            .arg("serve")
+            .arg("--data")
+            .arg(&data.root)
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .envs(std::env::vars_os().filter(|(name, _)| {
+                name.to_str().is_some_and(|name| name.starts_with("BERTH_AGENT_"))
+            }))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
     let stdout = child.stdout.take().context("the agent has no standard output")?;
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line).context("cannot hear the agent")?;
     if line.trim() != "ready" {
         let status = child.wait()?;
-        bail!("berth-agent could not start ({status}); its messages are above and in {}/agent.log", data.root.display());
+        bail!(
+            "berth-agent could not start ({status}); its messages are above and in {}/agent.log",
+            data.root.display()
+        );
     }
     Ok(())
 }
@@ -170,7 +175,8 @@ async fn start_workers(
     .await?;
     // A router that survived may listen elsewhere than this start says.
     let router = router(&route).await?;
-    let listener = TcpListener::from(router.listeners().await.context("the router does not answer")?);
+    let listener =
+        TcpListener::from(router.listeners().await.context("the router does not answer")?);
     let bound = listener.local_addr()?;
     if http.port() != 0 && bound != http {
         tracing::warn!(%bound, asked = %http, "the router goes on at its old address; `berthd down` first to change it");

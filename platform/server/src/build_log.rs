@@ -16,7 +16,7 @@ const BATCH: Duration = Duration::from_millis(100);
 
 /// Where the lines of one build go. Cheap to clone.
 #[derive(Clone)]
-pub struct BuildLog {
+pub(crate) struct BuildLog {
     shared: Arc<Shared>,
 }
 
@@ -37,7 +37,7 @@ impl Log for BuildLog {
 }
 
 /// Writes what waits; [`Self::finish`] writes the rest.
-pub struct Writing {
+pub(crate) struct Writing {
     log: BuildLog,
     store: Store,
     build: BuildId,
@@ -46,7 +46,7 @@ pub struct Writing {
 
 impl BuildLog {
     /// A log that also goes to `output`, and what writes it to the store.
-    pub fn new(store: Store, build: BuildId, output: Option<PushOutput>) -> (Self, Writing) {
+    pub(crate) fn new(store: Store, build: BuildId, output: Option<PushOutput>) -> (Self, Writing) {
         let shared = Shared { output, waiting: Mutex::default(), more: Notify::new() };
         let log = Self { shared: Arc::new(shared) };
         let (again, into) = (log.clone(), store.clone());
@@ -61,22 +61,24 @@ impl BuildLog {
     }
 
     /// A heading.
-    pub fn heading(&self, text: &str) {
+    pub(crate) fn heading(&self, text: &str) {
         self.line(&format!("-----> {text}"));
     }
 
     /// What a step says.
-    pub fn body(&self, text: &str) {
+    pub(crate) fn body(&self, text: &str) {
         text.lines().for_each(|line| self.line(&format!("       {line}")));
     }
 
     /// What went wrong.
-    pub fn error(&self, text: &str) {
+    pub(crate) fn error(&self, text: &str) {
         text.lines().for_each(|line| self.line(&format!(" !     {line}")));
     }
 
     async fn write(&self, store: &Store, build: BuildId) {
-        let lines = std::mem::take(&mut *self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        let lines = std::mem::take(
+            &mut *self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner),
+        );
         if lines.is_empty() {
             return;
         }
@@ -88,7 +90,7 @@ impl BuildLog {
 
 impl Writing {
     /// Everything that was said is stored.
-    pub async fn finish(self) {
+    pub(crate) async fn finish(self) {
         self.task.abort();
         // Aborted between two batches or in one; a batch that was taken must not be lost.
         let _ = self.task.await;

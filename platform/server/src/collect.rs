@@ -19,7 +19,7 @@ const PERIOD: Duration = Duration::from_secs(600);
 const GRACE: Duration = Duration::from_secs(3600);
 
 /// What is looked after.
-pub struct Collector {
+pub(crate) struct Collector {
     pub(crate) store: Store,
     pub(crate) blobs: Arc<BlobStore>,
     pub(crate) agent: Agent,
@@ -30,7 +30,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 impl Collector {
     /// Collects again and again.
-    pub async fn run(self: Arc<Self>) {
+    pub(crate) async fn run(self: Arc<Self>) {
         loop {
             tokio::time::sleep(PERIOD).await;
             if let Err(error) = self.collect().await {
@@ -45,12 +45,19 @@ impl Collector {
         let apps: Vec<AppId> = self.store.app_ids().await?;
         let mut instances = Vec::new();
         for app in &apps {
-            instances.extend(self.store.instances(*app, false, None, u32::MAX).await?.into_iter().map(|row| row.id));
+            instances.extend(
+                self.store
+                    .instances(*app, false, None, u32::MAX)
+                    .await?
+                    .into_iter()
+                    .map(|row| row.id),
+            );
         }
         let kept = Live { layers: live.iter().copied().collect(), instances, apps };
         let (read, mut write) = std::io::pipe()?;
         let text = serde_json::to_vec(&kept)?;
-        let writing = tokio::task::spawn_blocking(move || std::io::Write::write_all(&mut write, &text));
+        let writing =
+            tokio::task::spawn_blocking(move || std::io::Write::write_all(&mut write, &text));
         self.agent.call(&Request::Gc, &[read.into()]).await?;
         writing.await??;
         let blobs = Arc::clone(&self.blobs);
@@ -61,7 +68,7 @@ impl Collector {
 
     /// Waits until the instances of a destroyed app are gone, then forgets it. What is left after
     /// a while goes with the next collection.
-    pub async fn forget(&self, app: App) {
+    pub(crate) async fn forget(&self, app: App) {
         for _ in 0..600 {
             match self.store.live_instances(app.id).await {
                 Ok(live) if live.is_empty() => break,
@@ -78,7 +85,7 @@ impl Collector {
 
     /// Destroyed apps whose instances are gone: their repositories go, then their rows, and with
     /// them their blocks of user ids.
-    pub async fn erase_destroyed(&self) -> Result<(), Failure> {
+    pub(crate) async fn erase_destroyed(&self) -> Result<(), Failure> {
         for app in self.store.destroyed_apps().await? {
             if !self.store.live_instances(app.id).await?.is_empty() {
                 continue;

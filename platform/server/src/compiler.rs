@@ -28,7 +28,12 @@ impl Compiler {
         self.cache.code(engine, component, |out| self.compile(engine, component, out)).await
     }
 
-    async fn compile(&self, engine: EngineKind, component: Digest, out: OwnedFd) -> Result<(), String> {
+    async fn compile(
+        &self,
+        engine: EngineKind,
+        component: Digest,
+        out: OwnedFd,
+    ) -> Result<(), String> {
         let blobs = Arc::clone(&self.blobs);
         let opened = tokio::task::spawn_blocking(move || blobs.get(&component));
         let wasm = opened.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
@@ -37,7 +42,10 @@ impl Compiler {
         let complaint = tokio::task::spawn_blocking(move || {
             let mut text = String::new();
             // Whatever was read before a failure is worth telling.
-            let _ = std::io::Read::read_to_string(&mut std::io::Read::take(complaint, COMPLAINT_BYTES_MAX), &mut text);
+            let _ = std::io::Read::read_to_string(
+                &mut std::io::Read::take(complaint, COMPLAINT_BYTES_MAX),
+                &mut text,
+            );
             text
         });
         let descriptors = [OwnedFd::from(wasm), out, stderr.into()];
@@ -45,12 +53,20 @@ impl Compiler {
         drop(descriptors);
         match reply.map_err(|e| e.to_string())?.0 {
             Reply::Exited(exit) if exit.code == 0 => Ok(()),
-            Reply::Exited(exit) if exit.oom => Err("it needs more memory to compile than the platform gives".to_owned()),
-            Reply::Exited(exit) if exit.timed_out => Err("it takes longer to compile than the platform allows".to_owned()),
+            Reply::Exited(exit) if exit.oom => {
+                Err("it needs more memory to compile than the platform gives".to_owned())
+            }
+            Reply::Exited(exit) if exit.timed_out => {
+                Err("it takes longer to compile than the platform allows".to_owned())
+            }
             Reply::Exited(exit) => {
                 let text = complaint.await.unwrap_or_default();
                 let text = text.trim().trim_start_matches("berthd: ");
-                Err(if text.is_empty() { format!("the compiler ended with {}", exit.code) } else { text.to_owned() })
+                Err(if text.is_empty() {
+                    format!("the compiler ended with {}", exit.code)
+                } else {
+                    text.to_owned()
+                })
             }
             other => Err(format!("the agent answered {other:?}")),
         }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 /// The file `--config`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[derive(Default)]
 pub struct Config {
     /// Deadlines of deployments.
     pub deploy: Timeouts,
@@ -19,17 +20,6 @@ pub struct Config {
     pub build: BuildConfig,
     /// Names that the API answers to besides the loopback ones.
     pub api_hosts: Vec<String>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            deploy: Timeouts::default(),
-            push: PushConfig::default(),
-            build: BuildConfig::default(),
-            api_hosts: Vec::new(),
-        }
-    }
 }
 
 /// Section `push`.
@@ -85,7 +75,8 @@ impl Config {
         let Some(path) = path else { return Ok(Self::default()) };
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("the configuration {} is wrong", path.display()))
+        toml::from_str(&text)
+            .with_context(|| format!("the configuration {} is wrong", path.display()))
     }
 }
 

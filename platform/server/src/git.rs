@@ -41,7 +41,9 @@ impl Locks {
     pub fn take(&self, app: AppId, name: &AppName, holder: &str) -> Result<Lock, String> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(other) = held.get(&app) {
-            return Err(format!("{name} is being deployed by {other}; wait for it, or cancel it with `berth builds cancel`"));
+            return Err(format!(
+                "{name} is being deployed by {other}; wait for it, or cancel it with `berth builds cancel`"
+            ));
         }
         held.insert(app, holder.to_owned());
         Ok(Lock { locks: self.clone(), app })
@@ -91,7 +93,9 @@ impl GitHost {
 
     async fn create(&self, caller: &Caller, name: AppName) -> Result<Repository, Refusal> {
         if !self.create_apps {
-            return Err(visible(format!("there is no app '{name}'; create it with `berth apps create {name}`")));
+            return Err(visible(format!(
+                "there is no app '{name}'; create it with `berth apps create {name}`"
+            )));
         }
         if authorize(caller, Verb::CreateApp, &Resource::OfTeam(caller.team)) != Decision::Allowed {
             return Err(hidden(name.as_str()));
@@ -120,7 +124,12 @@ impl PushHost for GitHost {
         self.pipeline.store.caller_by_key(&key.fingerprint, from).await.ok().flatten()
     }
 
-    async fn open(&self, caller: &Caller, service: Service, name: &str) -> Result<Repository, Refusal> {
+    async fn open(
+        &self,
+        caller: &Caller,
+        service: Service,
+        name: &str,
+    ) -> Result<Repository, Refusal> {
         let parsed: AppName = match name.parse() {
             Ok(parsed) => parsed,
             Err(_) if service == Service::Upload => return Err(hidden(name)),
@@ -138,8 +147,10 @@ impl PushHost for GitHost {
     }
 
     async fn deploy_branch(&self, repository: &Repository) -> Result<Option<String>, String> {
-        let app = self.pipeline.store.app(repository.app).await.map_err(|error| error.to_string())?;
-        app.map(|app| app.settings.deploy_branch).ok_or_else(|| format!("{} was destroyed", repository.name))
+        let app =
+            self.pipeline.store.app(repository.app).await.map_err(|error| error.to_string())?;
+        app.map(|app| app.settings.deploy_branch)
+            .ok_or_else(|| format!("{} was destroyed", repository.name))
     }
 
     async fn set_deploy_branch(

@@ -87,7 +87,8 @@ impl Key {
         }
         let text = io::read_to_string(io::Read::take(file, 200)).map_err(failed)?;
         let mut bytes = [0; 32];
-        hex::decode_to_slice(text.trim(), &mut bytes).map_err(|_| KeyError::Form(path.to_owned()))?;
+        hex::decode_to_slice(text.trim(), &mut bytes)
+            .map_err(|_| KeyError::Form(path.to_owned()))?;
         Ok(Self(bytes))
     }
 

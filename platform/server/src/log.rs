@@ -3,7 +3,7 @@
 use tracing_subscriber::EnvFilter;
 
 /// Begins to write; `BERTH_LOG` chooses what, as `tracing` filters are written.
-pub fn start() {
+pub(crate) fn start() {
     let filter = EnvFilter::try_from_env("BERTH_LOG")
         .unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn,russh=warn,hyper=warn"));
     // A second call, in tests, changes nothing.

@@ -99,7 +99,9 @@ impl Logs {
             }
             records.extend(lines.into_iter().map(|line| entry(app, &instance, line)));
         }
-        records.sort_by_key(|entry: &LogEntry| (entry.record.at_ns, entry.record.instance, entry.record.seq));
+        records.sort_by_key(|entry: &LogEntry| {
+            (entry.record.at_ns, entry.record.instance, entry.record.seq)
+        });
         let surplus = records.len().saturating_sub(filter.lines.min(LINES_MAX));
         records.drain(..surplus);
         Ok(records)
@@ -110,7 +112,11 @@ impl Logs {
         let own = self.wasm.join(instance.id.to_string());
         if matches!(instance.address, Some(TargetAddress::Wasm)) || own.exists() {
             let paths = logfile::files(&own, LogLimits::default());
-            return paths.iter().filter_map(|path| std::fs::File::open(path).ok()).map(OwnedFd::from).collect();
+            return paths
+                .iter()
+                .filter_map(|path| std::fs::File::open(path).ok())
+                .map(OwnedFd::from)
+                .collect();
         }
         let reply = self.agent.call(&Request::Logs { instance: instance.id }, &[]).await;
         reply.map(|(_, files)| files).unwrap_or_default()

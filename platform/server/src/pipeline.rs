@@ -14,7 +14,10 @@ use berth_container::Stack as Part;
 use berth_deploy::{Progress, Reconciler};
 use berth_model::image::Image;
 use berth_model::plan::Change;
-use berth_model::{App, AppId, Build, BuildId, Caller, DeploymentId, DeploymentState, Digest, InstanceId, LayerRef, Source};
+use berth_model::{
+    App, AppId, Build, BuildId, Caller, DeploymentId, DeploymentState, Digest, InstanceId,
+    LayerRef, Source,
+};
 use berth_push::PushOutput;
 use berth_store::{BuildEnd, By, Stack, Store, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -142,9 +145,17 @@ impl Pipeline {
             Ok(image) => image,
             Err(failed) => return Err(self.end_failed(row, failed, log).await),
         };
-        log.heading(&format!("Built {} in {:.1} s", image.digest.short(), begun.elapsed().as_secs_f32()));
-        let change = Change::Deploy { image: image.digest, manifest: Box::new(image.manifest), commit };
-        let made = self.store.change(Some(row.app), &change, None, &By { at_ms: now_ms(), ..by.clone() }).await;
+        log.heading(&format!(
+            "Built {} in {:.1} s",
+            image.digest.short(),
+            begun.elapsed().as_secs_f32()
+        ));
+        let change =
+            Change::Deploy { image: image.digest, manifest: Box::new(image.manifest), commit };
+        let made = self
+            .store
+            .change(Some(row.app), &change, None, &By { at_ms: now_ms(), ..by.clone() })
+            .await;
         let made = made.map_err(|error| {
             log.error(&error.to_string());
             "the release could not be made".to_owned()
@@ -159,13 +170,21 @@ impl Pipeline {
     }
 
     /// Waits for the switch, and says what happens until then.
-    async fn watch(&self, app: &App, deployment: DeploymentId, number: u64, log: &BuildLog) -> Result<(), String> {
+    async fn watch(
+        &self,
+        app: &App,
+        deployment: DeploymentId,
+        number: u64,
+        log: &BuildLog,
+    ) -> Result<(), String> {
         use berth_build::Log as _;
         let mut follower = self.deploys.follow(deployment);
         loop {
             match follower.next().await {
                 Some(Progress::Line(line)) => log.line(&line),
-                Some(Progress::State(state)) if state.is_switched() => return self.deployed(app, number, log).await,
+                Some(Progress::State(state)) if state.is_switched() => {
+                    return self.deployed(app, number, log).await;
+                }
                 Some(Progress::State(_)) => {}
                 Some(Progress::Ended { state: DeploymentState::Done, .. }) => {
                     return self.deployed(app, number, log).await;
@@ -174,13 +193,15 @@ impl Pipeline {
                     log.error(&format!("v{number} was superseded by a later release"));
                     return Err("superseded by a later release".to_owned());
                 }
-                Some(Progress::Ended { error, .. }) => {
-                    if let Some(error) = error {
-                        log.error(&error);
-                    }
+                // The reason came as lines before.
+                Some(Progress::Ended { .. }) => {
                     return Err("deploy failed; the release before it goes on".to_owned());
                 }
-                None => return Err("the platform stops; the deployment goes on when it is back".to_owned()),
+                None => {
+                    return Err(
+                        "the platform stops; the deployment goes on when it is back".to_owned()
+                    );
+                }
             }
         }
     }
@@ -240,7 +261,13 @@ impl Pipeline {
             .map(|(name, value)| (name.to_string(), value.reveal().to_owned()))
             .collect();
         let (run, build) = (vec![stack.run.clone()], vec![stack.build.clone()]);
-        let memo = berth_build::memo_key(source.archive, &config, &self.builder.buildpack_digests(), &run, &build);
+        let memo = berth_build::memo_key(
+            source.archive,
+            &config,
+            &self.builder.buildpack_digests(),
+            &run,
+            &build,
+        );
         if let Some(image) = self.remembered(app.id, memo).await? {
             log.heading("Nothing changed since an earlier build; using its image");
             let end = BuildEnd::Succeeded { image: &image, layers: None, memo: Some(memo) };
@@ -258,7 +285,8 @@ impl Pipeline {
             run_stack: run,
             build_stack: build,
         };
-        let outcome = match self.builder.build(request, Arc::new(log.clone()), cancel.clone()).await {
+        let outcome = match self.builder.build(request, Arc::new(log.clone()), cancel.clone()).await
+        {
             Ok(outcome) => outcome,
             Err(BuildError::Cancelled) => return Err(Failed::Cancelled),
             Err(error) => return Err(Failed::Build(with_causes(&error))),
@@ -282,7 +310,8 @@ impl Pipeline {
     async fn remembered(&self, app: AppId, memo: Digest) -> Result<Option<Image>, Failed> {
         let Some(digest) = self.store.memo(app, memo).await? else { return Ok(None) };
         let Some(image) = self.store.image(digest).await? else { return Ok(None) };
-        let whole = self.blobs.contains(&digest) && image.layers.iter().all(|layer| self.blobs.contains(&layer.diff_id));
+        let whole = self.blobs.contains(&digest)
+            && image.layers.iter().all(|layer| self.blobs.contains(&layer.diff_id));
         Ok(whole.then_some(image))
     }
 
@@ -307,9 +336,17 @@ impl Pipeline {
     ///
     /// # Errors
     /// What the agent says.
-    pub async fn make_stack(&self, progress: impl Fn(&str) + Clone + Send + Sync + 'static) -> Result<Stack, String> {
-        let run = self.stacks.make(Part::Debian12Run, progress.clone()).await.map_err(|e| e.to_string())?;
-        let build = self.stacks.make(Part::Debian12Build, progress).await.map_err(|e| e.to_string())?;
+    pub async fn make_stack(
+        &self,
+        progress: impl Fn(&str) + Clone + Send + Sync + 'static,
+    ) -> Result<Stack, String> {
+        let run = self
+            .stacks
+            .make(Part::Debian12Run, progress.clone())
+            .await
+            .map_err(|e| e.to_string())?;
+        let build =
+            self.stacks.make(Part::Debian12Build, progress).await.map_err(|e| e.to_string())?;
         self.keep_stack(run, build).await
     }
 
@@ -317,7 +354,9 @@ impl Pipeline {
     async fn found_stack(&self) -> Result<Option<Stack>, String> {
         let found = async {
             let Some(run) = self.stacks.find(Part::Debian12Run).await? else { return Ok(None) };
-            Ok::<_, StackError>(self.stacks.find(Part::Debian12Build).await?.map(|build| (run, build)))
+            Ok::<_, StackError>(
+                self.stacks.find(Part::Debian12Build).await?.map(|build| (run, build)),
+            )
         };
         match found.await.map_err(|error| error.to_string())? {
             Some((run, build)) => self.keep_stack(run, build).await.map(Some),
@@ -333,7 +372,10 @@ impl Pipeline {
             packages: BTreeMap::new(),
             created_at_ms: now_ms(),
         };
-        self.store.put_stack(&stack, &By::system(now_ms())).await.map_err(|error| error.to_string())?;
+        self.store
+            .put_stack(&stack, &By::system(now_ms()))
+            .await
+            .map_err(|error| error.to_string())?;
         Ok(stack)
     }
 }

@@ -38,7 +38,8 @@ impl Records for StoreRecords {
     }
 
     async fn launch(&self, release: ReleaseId) -> Result<Launch, RecordsError> {
-        let (image, config) = self.store.launch(release).await.map_err(failed("read the release"))?;
+        let (image, config) =
+            self.store.launch(release).await.map_err(failed("read the release"))?;
         Ok(Launch { image, config })
     }
 
@@ -47,10 +48,18 @@ impl Records for StoreRecords {
     }
 
     async fn put_instance(&self, record: &InstanceRecord) -> Result<(), RecordsError> {
-        self.store.put_instance(record, &By::system(now_ms())).await.map_err(failed("write the instance"))
+        self.store
+            .put_instance(record, &By::system(now_ms()))
+            .await
+            .map_err(failed("write the instance"))
     }
 
-    async fn advance(&self, deployment: DeploymentId, to: DeploymentState, at_ms: i64) -> Result<(), RecordsError> {
+    async fn advance(
+        &self,
+        deployment: DeploymentId,
+        to: DeploymentState,
+        at_ms: i64,
+    ) -> Result<(), RecordsError> {
         self.store
             .advance_deployment(deployment, to, &By::system(at_ms))
             .await
@@ -77,7 +86,12 @@ impl Records for StoreRecords {
             .map_err(failed("write the end of the deployment"))
     }
 
-    async fn roll_back(&self, deployment: DeploymentId, error: String, at_ms: i64) -> Result<(), RecordsError> {
+    async fn roll_back(
+        &self,
+        deployment: DeploymentId,
+        error: String,
+        at_ms: i64,
+    ) -> Result<(), RecordsError> {
         self.store
             .roll_back_deployment(deployment, error, &By::system(at_ms))
             .await

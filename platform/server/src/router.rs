@@ -160,7 +160,9 @@ impl Router {
                 connected.await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(AWAY_S_MAX), wait).await.map_err(|_| PublishError::Away)
+        tokio::time::timeout(Duration::from_secs(AWAY_S_MAX), wait)
+            .await
+            .map_err(|_| PublishError::Away)
     }
 
     fn acknowledged(&self, table: &RouteTable) {
@@ -173,7 +175,8 @@ impl Router {
         let mut state = self.shared.state();
         if let (Some(still), Some(before)) = (state.still.take(), &state.served) {
             let left = before.values().flatten().copied();
-            let ended: Vec<_> = left.filter(|id| !still.contains(id) && !targets.contains(id)).collect();
+            let ended: Vec<_> =
+                left.filter(|id| !still.contains(id) && !targets.contains(id)).collect();
             state.drained.extend(ended);
         }
         state.drained.retain(|instance| !targets.contains(instance));
@@ -184,7 +187,10 @@ impl Router {
     pub fn routing(&self, app: AppId) -> Routing {
         let state = self.shared.state();
         Routing {
-            targets: state.served.as_ref().map(|served| served.get(&app).cloned().unwrap_or_default()),
+            targets: state
+                .served
+                .as_ref()
+                .map(|served| served.get(&app).cloned().unwrap_or_default()),
             drained: state.drained.clone(),
         }
     }

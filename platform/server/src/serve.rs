@@ -1,7 +1,6 @@
 //! The control process after it gave up root: opens what it keeps, wires the rooms, and serves
 //! until it is told to end.
 
-use std::future::Future;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,20 +18,20 @@ use berth_push::{Push, Repositories};
 use berth_store::Store;
 use tokio_util::sync::CancellationToken;
 
+use crate::actions::RoomActions;
 use crate::args;
 use crate::boot::{Booted, boot};
 use crate::clock::now_ms;
+use crate::collect::Collector;
 use crate::compiler::Compiler;
 use crate::config::Config;
 use crate::git::{GitHost, Locks};
+use crate::logs::Logs;
 use crate::pipeline::{Pipeline, Running};
 use crate::records::StoreRecords;
 use crate::router::Router;
 use crate::stacks::Stacks;
 use crate::wasm_host::WasmApps;
-use crate::actions::RoomActions;
-use crate::collect::Collector;
-use crate::logs::Logs;
 use crate::{http, log};
 
 /// The agent ended: the starter must start both again, as root.
@@ -56,17 +55,32 @@ pub fn run(options: &args::Serve) -> Result<u8> {
 }
 
 async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<u8> {
-    let Booted { data, lock: _lock, key, programs, agent, ids: _, network, api, ssh, http, first_admin_token } = booted;
+    let Booted {
+        data,
+        lock: _lock,
+        key,
+        programs,
+        agent,
+        ids: _,
+        network,
+        api,
+        ssh,
+        http,
+        first_admin_token,
+    } = booted;
     let state = data.root.join("state");
-    let store = Store::open(&state.join("berth.sqlite"), &key.derive("store"), &options.domain).await?;
+    let store =
+        Store::open(&state.join("berth.sqlite"), &key.derive("store"), &options.domain).await?;
     adopt_admin_token(&store, &state, first_admin_token.as_deref()).await?;
     let abandoned = store.abandon_running_builds(now_ms()).await?;
     if !abandoned.is_empty() {
         tracing::warn!("{} builds were abandoned when the platform stopped", abandoned.len());
     }
     let blobs = BlobStore::open(data.root.join("blobs"))?;
-    let cache = AotCache::open(data.root.join("aot"), MacKey::new(key.derive("aot")), &programs.build_id)?;
-    let compiler = Compiler { agent: agent.clone(), cache: Arc::new(cache), blobs: Arc::new(blobs.clone()) };
+    let cache =
+        AotCache::open(data.root.join("aot"), MacKey::new(key.derive("aot")), &programs.build_id)?;
+    let compiler =
+        Compiler { agent: agent.clone(), cache: Arc::new(cache), blobs: Arc::new(blobs.clone()) };
     let policy = Arc::new(Policy {
         roles_only: config.build.roles_only,
         roles: config.build.roles.clone(),
@@ -76,7 +90,8 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
     });
     let builder = builder(&programs, &compiler, &policy, &data).await?;
 
-    let (router, mut drained) = Router::new(data.control_folder().join("route.sock"), store.clone());
+    let (router, mut drained) =
+        Router::new(data.control_folder().join("route.sock"), store.clone());
     let wasm = WasmApps {
         worker: WorkerClient::at(data.control_folder().join("wasm.sock")),
         compiler: compiler.clone(),
@@ -101,7 +116,11 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         http_port: http.port(),
     };
     let locks = Locks::default();
-    let git = GitHost { pipeline: pipeline.clone(), locks: locks.clone(), create_apps: config.push.create_apps };
+    let git = GitHost {
+        pipeline: pipeline.clone(),
+        locks: locks.clone(),
+        create_apps: config.push.create_apps,
+    };
     let repositories = Repositories::open(data.root.join("git"))?;
     let collector = Arc::new(Collector {
         store: store.clone(),
@@ -116,7 +135,11 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         push: push.clone(),
         locks,
         agent: agent.clone(),
-        logs: Logs { store: store.clone(), agent: agent.clone(), wasm: data.root.join("logs-wasm") },
+        logs: Logs {
+            store: store.clone(),
+            agent: agent.clone(),
+            wasm: data.root.join("logs-wasm"),
+        },
         collector: Arc::clone(&collector),
         waiting: Default::default(),
         down,
@@ -151,9 +174,10 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
     ssh.set_nonblocking(true)?;
     let ssh_listener = tokio::net::TcpListener::from_std(ssh)?;
     let ssh_end = end.clone();
-    let ssh_server = tokio::spawn(async move {
-        berth_push::serve_ssh(ssh_listener, push, host_key, ssh_end).await
-    });
+    let ssh_server =
+        tokio::spawn(
+            async move { berth_push::serve_ssh(ssh_listener, push, host_key, ssh_end).await },
+        );
     say_ready(api_address, ssh_address, http)?;
 
     let code = until_end(&agent, asked_down).await?;
@@ -168,7 +192,11 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
     Ok(code)
 }
 
-async fn adopt_admin_token(store: &Store, state: &std::path::Path, first: Option<&str>) -> Result<()> {
+async fn adopt_admin_token(
+    store: &Store,
+    state: &std::path::Path,
+    first: Option<&str>,
+) -> Result<()> {
     if let Some(token) = first {
         store.adopt_admin_token(&crate::boot::token_hash(token), now_ms()).await?;
     }
@@ -191,17 +219,21 @@ async fn builder(
     let engine = Buildpacks::new()?;
     let mut buildpacks = Vec::new();
     for (id, path) in programs.buildpacks()? {
-        let wasm = std::fs::File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let wasm = std::fs::File::open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
         let blobs = Arc::clone(&compiler.blobs);
-        let (digest, _) = tokio::task::spawn_blocking(move || blobs.put(wasm, BUILDPACK_BYTES_MAX)).await??;
+        let (digest, _) =
+            tokio::task::spawn_blocking(move || blobs.put(wasm, BUILDPACK_BYTES_MAX)).await??;
         let code = compiler
             .code(EngineKind::Extensions, digest)
             .await
             .with_context(|| format!("the buildpack {id} cannot be compiled"))?;
-        let component = engine.load(&code).with_context(|| format!("the buildpack {id} cannot be used"))?;
+        let component =
+            engine.load(&code).with_context(|| format!("the buildpack {id} cannot be used"))?;
         buildpacks.push(Loaded { id, digest, component: Arc::new(component) });
     }
-    let settings = berth_build::Settings { network: Arc::clone(policy), ..berth_build::Settings::default() };
+    let settings =
+        berth_build::Settings { network: Arc::clone(policy), ..berth_build::Settings::default() };
     let inventory = Inventory::load(Some(&data.root.join("inventory")))?;
     let blobs = BlobStore::clone(&compiler.blobs);
     Ok(Builder::new(compiler.agent.clone(), blobs, buildpacks, inventory, settings))
@@ -235,7 +267,8 @@ async fn until_end(
     mut asked_down: tokio::sync::watch::Receiver<Option<u32>>,
 ) -> Result<u8> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let agent_ended = agent_ended(agent.clone());
     tokio::select! {
         _ = terminate.recv() => Ok(0),
@@ -258,20 +291,20 @@ async fn until_end(
 }
 
 /// A connection that the agent answers on only when something changes ends with the agent.
-fn agent_ended(agent: berth_container::Agent) -> impl Future<Output = u8> {
-    async move {
-        loop {
-            match agent.session(&Request::Watch, &[]).await {
-                Ok(mut session) => {
-                    while let Ok((Reply::Instances { .. }, _)) = session.reply().await {}
-                }
-                Err(berth_container::AgentError::Unreachable { .. }) => {
-                    tracing::error!("berth-agent has ended; ending with it, to be started again together");
-                    return AGENT_LOST;
-                }
-                Err(error) => tracing::warn!("the agent: {error}"),
+async fn agent_ended(agent: berth_container::Agent) -> u8 {
+    loop {
+        match agent.session(&Request::Watch, &[]).await {
+            Ok(mut session) => {
+                while let Ok((Reply::Instances { .. }, _)) = session.reply().await {}
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            Err(berth_container::AgentError::Unreachable { .. }) => {
+                tracing::error!(
+                    "berth-agent has ended; ending with it, to be started again together"
+                );
+                return AGENT_LOST;
+            }
+            Err(error) => tracing::warn!("the agent: {error}"),
         }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -67,7 +67,10 @@ impl Stacks {
             let descriptors = [OwnedFd::from(tar_out)];
             self.agent.call(&Request::StackFind { stack: part }, &descriptors).await
         };
-        let writer = copying.await.map_err(|error| StackError::Protocol(error.to_string()))?.map_err(piped)?;
+        let writer = copying
+            .await
+            .map_err(|error| StackError::Protocol(error.to_string()))?
+            .map_err(piped)?;
         match found {
             Ok(_) => {
                 let (diff_id, bytes) = writer.finish()?;
@@ -101,7 +104,8 @@ impl Stacks {
             match session.reply().await? {
                 (Reply::Attached {}, sockets) => {
                     let socket = sockets.into_iter().next();
-                    let socket = socket.ok_or_else(|| StackError::Protocol("no proxy socket came".to_owned()))?;
+                    let socket = socket
+                        .ok_or_else(|| StackError::Protocol("no proxy socket came".to_owned()))?;
                     let served = Proxy::serve(
                         TcpListener::from(socket),
                         Arc::clone(&self.policy),
@@ -113,7 +117,9 @@ impl Stacks {
                     proxy = Some(served);
                 }
                 (Reply::Done {}, _) => break,
-                (other, _) => return Err(StackError::Protocol(format!("the agent answered {other:?}"))),
+                (other, _) => {
+                    return Err(StackError::Protocol(format!("the agent answered {other:?}")));
+                }
             }
         }
         drop(proxy);

@@ -47,12 +47,11 @@ pub fn wasm(options: &args::Worker) -> Result<()> {
         drain_ms_max: DRAIN_MS_MAX,
     };
     let logs = Arc::new(wasm_log::WasmLogs::new(data.root.join("logs-wasm")));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let shutdown = async move {
             terminate.recv().await;
         };
@@ -81,7 +80,10 @@ fn inherited<const N: usize>(first: RawFd) -> Result<[OwnedFd; N]> {
         if std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_err() {
             bail!("descriptor {number} is not open; this program is started by berth-agent");
         }
-        #[expect(unsafe_code, reason = "the descriptor is open, and nobody else in this process has taken it")]
+        #[expect(
+            unsafe_code,
+            reason = "the descriptor is open, and nobody else in this process has taken it"
+        )]
         let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
         rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC)?;
         found.push(descriptor);
@@ -92,7 +94,8 @@ fn inherited<const N: usize>(first: RawFd) -> Result<[OwnedFd; N]> {
 /// The folder that this program lies in is named after its build.
 fn build_id() -> Result<String> {
     let own = std::env::current_exe()?;
-    let folder = own.parent().and_then(|folder| folder.file_name()).context("no folder of programs")?;
+    let folder =
+        own.parent().and_then(|folder| folder.file_name()).context("no folder of programs")?;
     Ok(folder.to_string_lossy().into_owned())
 }
 

@@ -285,7 +285,8 @@ impl Store {
             if full && bytes > BUILD_LOG_BYTES_MAX + BUILD_LOG_LINE_BYTES_MAX {
                 break;
             }
-            let line = if full { "(the output is too long; the rest is left out)" } else { cut(line) };
+            let line =
+                if full { "(the output is too long; the rest is left out)" } else { cut(line) };
             seq += 1;
             sqlx::query(
                 "INSERT INTO build_log (build_id, seq, at_ms, line) VALUES ($1, $2, $3, $4)",

@@ -80,11 +80,7 @@ impl Store {
 }
 
 /// The app of a plan, at the generation that is expected.
-async fn expect(
-    db: &mut SqliteConnection,
-    id: AppId,
-    expected: u64,
-) -> Result<App, StoreError> {
+async fn expect(db: &mut SqliteConnection, id: AppId, expected: u64) -> Result<App, StoreError> {
     let app = existing(db, id).await?.ok_or_else(|| missing(id))?;
     if app.generation == expected {
         Ok(app)

@@ -1,8 +1,6 @@
 //! Deployments: states that only go forward, each step durable before it is taken.
 
-use berth_model::{
-    AppId, Deployment, DeploymentId, DeploymentState, ReleaseId, TeamId,
-};
+use berth_model::{AppId, Deployment, DeploymentId, DeploymentState, ReleaseId, TeamId};
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnection;
 
@@ -38,10 +36,7 @@ async fn by_id(
     row.map(|row| deployment(&Columns(&row))).transpose()
 }
 
-pub(crate) async fn insert(
-    db: &mut SqliteConnection,
-    new: &Deployment,
-) -> Result<(), StoreError> {
+pub(crate) async fn insert(db: &mut SqliteConnection, new: &Deployment) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO deployments
            (id, app_id, number, release_id, state, rollback, previous_id, error, created_at_ms,

@@ -28,7 +28,10 @@ impl Store {
         rows.iter()
             .map(|row| {
                 let row = Columns(row);
-                Ok(DomainRow { name: row.parsed("name")?, created_at_ms: row.int("created_at_ms")? })
+                Ok(DomainRow {
+                    name: row.parsed("name")?,
+                    created_at_ms: row.int("created_at_ms")?,
+                })
             })
             .collect()
     }

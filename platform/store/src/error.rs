@@ -17,7 +17,9 @@ pub enum StoreError {
         source: sqlx::Error,
     },
     /// The file was written by a newer version, or a migration failed.
-    #[error("cannot bring the database {path} to this version of Berth; was it written by a newer one?")]
+    #[error(
+        "cannot bring the database {path} to this version of Berth; was it written by a newer one?"
+    )]
     Migrate {
         /// The file.
         path: PathBuf,
@@ -26,7 +28,9 @@ pub enum StoreError {
         source: sqlx::migrate::MigrateError,
     },
     /// Values were encrypted with another key.
-    #[error("the database was written with the encryption key {stored}, and the given key is {given}; start with the right key file")]
+    #[error(
+        "the database was written with the encryption key {stored}, and the given key is {given}; start with the right key file"
+    )]
     WrongKey {
         /// Id of the key that the values were encrypted with.
         stored: String,
@@ -73,7 +77,9 @@ pub enum StoreError {
         name: String,
     },
     /// The app was changed in between.
-    #[error("the app was changed in the meantime (generation {expected} was expected, it has {found}); look at it again")]
+    #[error(
+        "the app was changed in the meantime (generation {expected} was expected, it has {found}); look at it again"
+    )]
     Changed {
         /// What the change was planned on.
         expected: u64,
@@ -132,11 +138,7 @@ impl StoreError {
 
     /// Gives a unique violation its name.
     pub(crate) fn exists(self, what: &'static str, name: &str) -> Self {
-        if self.is_unique_violation() {
-            Self::Exists { what, name: name.to_owned() }
-        } else {
-            self
-        }
+        if self.is_unique_violation() { Self::Exists { what, name: name.to_owned() } } else { self }
     }
 }
 

@@ -36,10 +36,7 @@ pub(crate) async fn put(
     Ok(())
 }
 
-async fn by_digest(
-    db: &mut SqliteConnection,
-    digest: Digest,
-) -> Result<Option<Image>, StoreError> {
+async fn by_digest(db: &mut SqliteConnection, digest: Digest) -> Result<Option<Image>, StoreError> {
     let row = sqlx::query("SELECT * FROM images WHERE digest = $1")
         .bind(digest.to_string())
         .fetch_optional(db)

@@ -1,8 +1,6 @@
 //! Instances, and one moment's view of an app for its reconciler.
 
-use berth_model::{
-    App, AppId, Deployment, InstanceId, InstanceRecord, Release, ReleaseId,
-};
+use berth_model::{App, AppId, Deployment, InstanceId, InstanceRecord, Release, ReleaseId};
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnection;
 
@@ -58,10 +56,7 @@ async fn by_id(
     row.map(|row| instance(&Columns(&row))).transpose()
 }
 
-async fn put(
-    db: &mut SqliteConnection,
-    record: &InstanceRecord,
-) -> Result<(), StoreError> {
+async fn put(db: &mut SqliteConnection, record: &InstanceRecord) -> Result<(), StoreError> {
     let address = record.address.as_ref().map(|address| to_json("address", address)).transpose()?;
     sqlx::query(
         "INSERT INTO instances
@@ -227,8 +222,7 @@ impl Store {
         .bind(id.to_string())
         .fetch_all(&mut *tx)
         .await?;
-        let instances =
-            rows.iter().map(|row| instance(&Columns(row))).collect::<Result<_, _>>()?;
+        let instances = rows.iter().map(|row| instance(&Columns(row))).collect::<Result<_, _>>()?;
         Ok(Some(Snapshot { app, current, deployments, instances }))
     }
 }

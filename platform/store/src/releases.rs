@@ -59,10 +59,7 @@ pub(crate) async fn newest_number(
     Columns(&row).number("number")
 }
 
-pub(crate) async fn insert(
-    db: &mut SqliteConnection,
-    release: &Release,
-) -> Result<(), StoreError> {
+pub(crate) async fn insert(db: &mut SqliteConnection, release: &Release) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO releases
            (id, app_id, number, image, manifest, config_version, commit_id, reason, actor_id, created_at_ms)

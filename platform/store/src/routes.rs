@@ -39,9 +39,10 @@ impl Store {
             hosts.entry(row.parsed("app_id")?).or_default().push(row.text("name")?);
         }
         let mut answering: BTreeMap<AppId, Vec<InstanceRecord>> = BTreeMap::new();
-        for row in &sqlx::query("SELECT * FROM instances WHERE state = 'ready' AND stopped_at_ms IS NULL")
-            .fetch_all(&mut *tx)
-            .await?
+        for row in
+            &sqlx::query("SELECT * FROM instances WHERE state = 'ready' AND stopped_at_ms IS NULL")
+                .fetch_all(&mut *tx)
+                .await?
         {
             let record = instances::instance(&Columns(row))?;
             answering.entry(record.app).or_default().push(record);

@@ -43,7 +43,10 @@ impl Columns<'_> {
         T::try_from(value).map_err(|_| wrong(column, format!("{value} is out of range")))
     }
 
-    pub(crate) fn opt_number<T: TryFrom<i64>>(&self, column: &str) -> Result<Option<T>, StoreError> {
+    pub(crate) fn opt_number<T: TryFrom<i64>>(
+        &self,
+        column: &str,
+    ) -> Result<Option<T>, StoreError> {
         self.opt_int(column)?
             .map(|value| {
                 T::try_from(value).map_err(|_| wrong(column, format!("{value} is out of range")))

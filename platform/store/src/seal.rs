@@ -70,10 +70,8 @@ impl Sealer {
         let unreadable = || StoreError::Unsealed(place.0.join("/"));
         let (nonce, text) = sealed.split_at_checked(NONCE_BYTES).ok_or_else(unreadable)?;
         let payload = Payload { msg: text, aad: &place.bytes() };
-        let opened = self
-            .cipher
-            .decrypt(XNonce::from_slice(nonce), payload)
-            .map_err(|_| unreadable())?;
+        let opened =
+            self.cipher.decrypt(XNonce::from_slice(nonce), payload).map_err(|_| unreadable())?;
         String::from_utf8(opened).map_err(|_| unreadable())
     }
 }
@@ -90,7 +88,10 @@ mod tests {
         let id = sealer.key_id();
         assert_eq!(sealer.open(&place, id, &sealed).unwrap(), "swordfish");
         for other in [["config", "app_1", "NAME", "2"], ["config", "app_1N", "AME", "1"]] {
-            assert!(matches!(sealer.open(&Place(&other), id, &sealed), Err(StoreError::Unsealed(_))));
+            assert!(matches!(
+                sealer.open(&Place(&other), id, &sealed),
+                Err(StoreError::Unsealed(_))
+            ));
         }
         assert!(sealer.open(&place, id, &sealed[..20]).is_err());
     }
@@ -100,6 +101,9 @@ mod tests {
         let place = Place(&["x"]);
         let (one, two) = (Sealer::new(&[1; 32]), Sealer::new(&[2; 32]));
         let sealed = one.seal(&place, "x").unwrap();
-        assert!(matches!(two.open(&place, one.key_id(), &sealed), Err(StoreError::WrongKey { .. })));
+        assert!(matches!(
+            two.open(&place, one.key_id(), &sealed),
+            Err(StoreError::WrongKey { .. })
+        ));
     }
 }

@@ -62,9 +62,7 @@ impl Store {
     /// # Errors
     /// What the database says.
     pub async fn put_stack(&self, stack: &Stack, by: &By) -> Result<(), StoreError> {
-        let shown = |run: &LayerRef, build: &LayerRef| {
-            json!({"name": stack.name, "run": run.diff_id, "build": build.diff_id})
-        };
+        let shown = |run: &LayerRef, build: &LayerRef| json!({"name": stack.name, "run": run.diff_id, "build": build.diff_id});
         let before = self.stack(&stack.name).await?;
         let mut write = self.write(by).await?;
         sqlx::query(

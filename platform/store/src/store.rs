@@ -228,10 +228,8 @@ mod tests {
     #[tokio::test]
     async fn a_full_disk_is_said_and_nothing_half_is_left() {
         let folder = tempfile::tempdir().unwrap();
-        let store =
-            Store::open(&folder.path().join("db"), &[7; 32], "localhost").await.unwrap();
-        let change =
-            Change::Create { name: "hello".parse().unwrap(), team: store.default_team() };
+        let store = Store::open(&folder.path().join("db"), &[7; 32], "localhost").await.unwrap();
+        let change = Change::Create { name: "hello".parse().unwrap(), team: store.default_team() };
         let by = By::system(1);
         let app = store.change(None, &change, None, &by).await.unwrap().app;
         let source = Digest::from_sha256([1; 32]);

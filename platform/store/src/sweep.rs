@@ -98,9 +98,8 @@ impl Store {
     pub async fn blobs_in_use(&self) -> Result<BTreeSet<Digest>, StoreError> {
         let mut tx = self.read().await?;
         let mut used = BTreeSet::new();
-        for row in &sqlx::query("SELECT digest, layers, manifest FROM images")
-            .fetch_all(&mut *tx)
-            .await?
+        for row in
+            &sqlx::query("SELECT digest, layers, manifest FROM images").fetch_all(&mut *tx).await?
         {
             let row = Columns(row);
             used.insert(row.parsed("digest")?);

@@ -18,16 +18,32 @@ pub(crate) fn all() -> Result<PathBuf> {
 }
 
 fn programs() -> Result<()> {
-    shell::say("-----> Building berthd, berth-agent and berth (the first time takes some ten minutes)");
-    shell::run(
-        shell::command("cargo").args(["build", "--locked", "-p", "berthd", "-p", "berth-agent", "-p", "berth"]),
-    )
+    shell::say(
+        "-----> Building berthd, berth-agent and berth (the first time takes some ten minutes)",
+    );
+    shell::run(shell::command("cargo").args([
+        "build",
+        "--locked",
+        "-p",
+        "berthd",
+        "-p",
+        "berth-agent",
+        "-p",
+        "berth",
+    ]))
 }
 
 fn init(folder: &Path) -> Result<()> {
     const TARGET: &str = "x86_64-unknown-linux-musl";
     shell::run(shell::command("cargo").args([
-        "build", "--quiet", "--locked", "--release", "-p", "berth-init", "--target", TARGET,
+        "build",
+        "--quiet",
+        "--locked",
+        "--release",
+        "-p",
+        "berth-init",
+        "--target",
+        TARGET,
     ]))?;
     let built = shell::target().join(TARGET).join("release/berth-init");
     replace(&built, &folder.join("berth-init"))
@@ -88,7 +104,9 @@ pub(crate) fn sample(programs: &Path, name: &str, into: &Path) -> Result<()> {
 
 fn copy_tree(from: &Path, into: &Path) -> Result<()> {
     std::fs::create_dir_all(into)?;
-    for entry in std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+    for entry in
+        std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))?
+    {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             copy_tree(&entry.path(), &into.join(entry.file_name()))?;

@@ -44,7 +44,10 @@ pub(crate) fn as_root(program: impl AsRef<OsStr>) -> Command {
         return command(program);
     }
     let mut sudo = command("sudo");
-    sudo.args(["--preserve-env=PATH,CARGO_TARGET_DIR,CARGO_HOME,RUSTUP_HOME,DEBIAN_FRONTEND", "--"]);
+    sudo.args([
+        "--preserve-env=PATH,CARGO_TARGET_DIR,CARGO_HOME,RUSTUP_HOME,DEBIAN_FRONTEND",
+        "--",
+    ]);
     sudo.arg(program);
     sudo
 }
@@ -85,10 +88,8 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 /// Runs a command silently and gives its output; on failure the error holds what it said.
 pub(crate) fn capture(command: &mut Command) -> Result<String> {
     let shown = show(command);
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start {shown}"))?;
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {shown}"))?;
     if !output.status.success() {
         bail!(
             "{shown} ended with {}\n{}{}",
@@ -102,9 +103,9 @@ pub(crate) fn capture(command: &mut Command) -> Result<String> {
 
 fn show(command: &Command) -> String {
     let program = command.get_program().to_string_lossy().into_owned();
-    command.get_args().fold(program, |shown, argument| {
-        format!("{shown} {}", argument.to_string_lossy())
-    })
+    command
+        .get_args()
+        .fold(program, |shown, argument| format!("{shown} {}", argument.to_string_lossy()))
 }
 
 /// Does something that takes a while: its name stands on the terminal with the seconds passing,
@@ -116,7 +117,9 @@ pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T>
     drop(moving);
     match &result {
         Ok(_) => say(&format!("-----> {name} ({:.1} s)", begun.elapsed().as_secs_f32())),
-        Err(_) => say(&format!(" !     {name} failed after {:.1} s", begun.elapsed().as_secs_f32())),
+        Err(_) => {
+            say(&format!(" !     {name} failed after {:.1} s", begun.elapsed().as_secs_f32()))
+        }
     }
     result
 }

@@ -36,7 +36,9 @@ pub(crate) fn run(filter: &[&str]) -> Result<()> {
                 .args(filter),
         )
     });
-    suite("container tests", &mut || cargo_test(&["--workspace", "--exclude", "acceptance"], Who::Root, filter));
+    suite("container tests", &mut || {
+        cargo_test(&["--workspace", "--exclude", "acceptance"], Who::Root, filter)
+    });
     suite("acceptance tests", &mut || cargo_test(&["-p", "acceptance"], Who::All, filter));
 
     shell::say("=====> Minutes per suite");

@@ -40,9 +40,11 @@ pub(crate) fn run() -> Result<()> {
 
 /// The first Ctrl-C stops with grace, the second at once.
 fn count_interrupts(interrupts: &Arc<AtomicUsize>, platform: &Platform) -> Result<()> {
-    let mut signals =
-        signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])
-            .context("cannot watch for Ctrl-C")?;
+    let mut signals = signal_hook::iterator::Signals::new([
+        signal_hook::consts::SIGINT,
+        signal_hook::consts::SIGTERM,
+    ])
+    .context("cannot watch for Ctrl-C")?;
     let (interrupts, down) = (Arc::clone(interrupts), platform.down_at_once());
     std::thread::spawn(move || {
         for _ in signals.forever() {

@@ -62,7 +62,8 @@ mod tests {
 
     #[test]
     fn every_limit_is_written_on_both_versions_and_none_is_unlimited() {
-        let limits = LeafLimits::from(Limits { memory_mib: 64, cpu_milli: 500, pids: 32, disk_mib: 1 });
+        let limits =
+            LeafLimits::from(Limits { memory_mib: 64, cpu_milli: 500, pids: 32, disk_mib: 1 });
         let v1 = limits.v1();
         assert!(v1.contains(&("cpu", "cpu.cfs_quota_us", "50000".into())));
         assert!(v1.contains(&("memory", "memory.memsw.limit_in_bytes", "67108864".into())));

@@ -38,7 +38,9 @@ pub(super) fn clear(context: &Context, spec: &RunSpec) -> Result<Exit, Failure> 
     remove_file(&spec.disk)?;
     let kept = ["spec.json", "exit.json"];
     let entries = fs::read_dir(&folder).because(|| format!("listing {}", folder.display()))?;
-    for entry in entries.flatten().filter(|entry| !kept.iter().any(|name| entry.file_name() == *name)) {
+    for entry in
+        entries.flatten().filter(|entry| !kept.iter().any(|name| entry.file_name() == *name))
+    {
         remove_folder(&entry.path())?;
     }
     Ok(exit)

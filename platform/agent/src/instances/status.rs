@@ -48,11 +48,8 @@ pub(crate) fn watch(context: &Context, connection: &Connection) -> Answer {
 
 /// Whether anything but the measures changed.
 fn differ(before: &[InstanceStatus], now: &[InstanceStatus]) -> bool {
-    let still = |status: &InstanceStatus| InstanceStatus {
-        memory_bytes: 0,
-        cpu_us: 0,
-        ..status.clone()
-    };
+    let still =
+        |status: &InstanceStatus| InstanceStatus { memory_bytes: 0, cpu_us: 0, ..status.clone() };
     before.len() != now.len() || before.iter().zip(now).any(|(a, b)| still(a) != still(b))
 }
 
@@ -150,9 +147,11 @@ mod tests {
 
     #[test]
     fn listening_sockets_are_read_from_the_kernels_tables() {
-        let four = "   0: 0100007F:1388 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000";
+        let four =
+            "   0: 0100007F:1388 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000";
         assert_eq!(parse_listener(four), Some(SocketAddr::from(([127, 0, 0, 1], 5000))));
-        let six = "   0: 00000000000000000000000000000000:1388 00000000000000000000000000000000:0000 0A";
+        let six =
+            "   0: 00000000000000000000000000000000:1388 00000000000000000000000000000000:0000 0A";
         assert_eq!(parse_listener(six), Some(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 5000))));
         let connected = four.replace(" 0A ", " 01 ");
         assert_eq!(parse_listener(&connected), None);

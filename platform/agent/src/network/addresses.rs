@@ -61,9 +61,8 @@ impl Addresses {
         let quarantine = self.quarantine_ms;
         self.state.held.retain(|_, hold| hold.since_ms.is_none_or(|at| at + quarantine > now_ms));
         let start = self.state.next.clamp(FIRST, LAST);
-        let free = (start..=LAST)
-            .chain(FIRST..start)
-            .find(|offset| !self.state.held.contains_key(offset));
+        let free =
+            (start..=LAST).chain(FIRST..start).find(|offset| !self.state.held.contains_key(offset));
         let Some(offset) = free else { return Ok(None) };
         self.state.next = offset + 1;
         let hold = Hold { instance, ended: false, released: false, since_ms: None };
@@ -132,7 +131,6 @@ impl Addresses {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use super::*;
 

@@ -23,7 +23,8 @@ fn parse_default(table: &str) -> Option<String> {
         .min_by_key(|fields| fields[6].parse::<u32>().unwrap_or(u32::MAX))
         .map(|fields| fields[0].to_owned())
         .filter(|name| {
-            name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'@'))
+            name.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'@'))
         })
 }
 
@@ -88,8 +89,7 @@ pub(super) fn remove_pair(uplink: &str, data_id: &str) -> Result<(), Failure> {
         let rules = String::from_utf8_lossy(&output.stdout).into_owned();
         for rule in rules.lines().filter(|rule| rule.contains(&comment) && rule.contains(uplink)) {
             let words = rule.split_whitespace().map(|word| word.trim_matches('"'));
-            let delete: Vec<&str> =
-                ["-w", "-D"].into_iter().chain(words.skip(1)).collect();
+            let delete: Vec<&str> = ["-w", "-D"].into_iter().chain(words.skip(1)).collect();
             if !quietly(program, &delete) {
                 return Err(Failure::machine(format!("{program} does not remove: {rule}")));
             }
@@ -101,9 +101,7 @@ pub(super) fn remove_pair(uplink: &str, data_id: &str) -> Result<(), Failure> {
 fn pair(uplink: &str, outside: &str, data_id: &str) -> [Vec<String>; 2] {
     let words = |text: String| text.split(' ').map(str::to_owned).collect();
     [
-        words(format!(
-            "-i {uplink} -o {outside} -m comment --comment berth_{data_id} -j ACCEPT"
-        )),
+        words(format!("-i {uplink} -o {outside} -m comment --comment berth_{data_id} -j ACCEPT")),
         words(format!(
             "-i {outside} -o {uplink} -m conntrack --ctstate RELATED,ESTABLISHED \
              -m comment --comment berth_{data_id} -j ACCEPT"

@@ -143,10 +143,7 @@ pub(super) fn replace_inside(namespace: &OwnedFd, share: Share) -> Result<(), Fa
 }
 
 /// Every ordered pair within each group, and no other.
-pub(super) fn replace_talks(
-    namespace: &OwnedFd,
-    groups: &[Vec<Ipv4Addr>],
-) -> Result<(), Failure> {
+pub(super) fn replace_talks(namespace: &OwnedFd, groups: &[Vec<Ipv4Addr>]) -> Result<(), Failure> {
     let mut lines = String::from("flush set inet berth talks\n");
     for group in groups.iter().filter(|group| group.len() > 1) {
         let pairs: Vec<String> = group

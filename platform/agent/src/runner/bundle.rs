@@ -99,9 +99,7 @@ fn host_name(spec: &RunSpec) -> String {
 }
 
 fn mounts(folder: &Path, layout: &Layout, spec: &RunSpec) -> Result<Vec<Value>, Failure> {
-    let memory = |to: &str, options: &[&str]| {
-        json!({ "destination": to, "type": "tmpfs", "source": "tmpfs", "options": options })
-    };
+    let memory = |to: &str, options: &[&str]| json!({ "destination": to, "type": "tmpfs", "source": "tmpfs", "options": options });
     let mut mounts = vec![
         json!({ "destination": "/proc", "type": "proc", "source": "proc",
                 "options": ["nosuid", "noexec", "nodev"] }),
@@ -147,9 +145,8 @@ fn bound(from: &Path, to: &str, writable: bool) -> Value {
 fn files(spec: &RunSpec) -> Vec<(&'static str, String)> {
     let name = host_name(spec);
     let own = spec.plug.map_or(Ipv4Addr::LOCALHOST, |(address, _)| address);
-    let hosts = format!(
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{own}\t{name}\n"
-    );
+    let hosts =
+        format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{own}\t{name}\n");
     let mut files = vec![("hosts", hosts), ("hostname", format!("{name}\n"))];
     let servers = match spec.role {
         // A build has no way to a name server; its proxy resolves.

@@ -160,7 +160,10 @@ fn enter(container: &OwnedFd, entrances: Vec<File>) -> Result<(), Failure> {
 
 /// Makes the second child; `true` in it. It is the run process's child, not the first one's.
 fn second(socket: &OwnedFd) -> Result<bool, Failure> {
-    #[expect(unsafe_code, reason = "like fork, in a process with one thread; CLONE_PARENT alone differs")]
+    #[expect(
+        unsafe_code,
+        reason = "like fork, in a process with one thread; CLONE_PARENT alone differs"
+    )]
     let pid = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_PARENT, 0, 0, 0, 0) };
     match i32::try_from(pid) {
         Ok(0) => Ok(true),

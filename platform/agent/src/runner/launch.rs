@@ -16,7 +16,9 @@ use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::syscall::syscall::SyscallType;
-use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
+use libcontainer::workload::{
+    Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
+};
 
 use super::bundle;
 use super::root::Layout;
@@ -84,10 +86,9 @@ impl Launcher {
             .with_console_socket(console.map(terminal::Console::path));
         let builder = match console {
             Some(_) => builder,
-            None => builder
-                .with_stdin(stdio.stdin)
-                .with_stdout(stdio.stdout)
-                .with_stderr(stdio.stderr),
+            None => {
+                builder.with_stdin(stdio.stdin).with_stdout(stdio.stdout).with_stderr(stdio.stderr)
+            }
         };
         builder
             .as_init(&self.layout.bundle)
@@ -270,7 +271,10 @@ fn c_string(text: &str) -> std::io::Result<CString> {
 /// would be ignored by the app as well.
 pub(crate) fn reset_signals() {
     for signal in 1..=64 {
-        #[expect(unsafe_code, reason = "sets a disposition to the default; no handler of ours runs")]
+        #[expect(
+            unsafe_code,
+            reason = "sets a disposition to the default; no handler of ours runs"
+        )]
         unsafe {
             libc::signal(signal, libc::SIG_DFL);
         }

@@ -54,9 +54,7 @@ impl Layout {
             lowers: folder.join("L"),
             caches: folder.join("c"),
         };
-        for path in
-            [&layout.bundle, &layout.rootfs, &layout.disk, &layout.lowers, &layout.caches]
-        {
+        for path in [&layout.bundle, &layout.rootfs, &layout.disk, &layout.lowers, &layout.caches] {
             DirBuilder::new()
                 .recursive(true)
                 .mode(0o711)

@@ -58,15 +58,8 @@ const FAMILIES: [u64; 4] = [1, 2, 10, 16];
 /// Personalities that change nothing dangerous, as other engines allow them.
 const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 /// Flags of `clone` that make namespaces.
-const NAMESPACES: [u64; 7] = [
-    0x0002_0000,
-    0x0200_0000,
-    0x0400_0000,
-    0x0800_0000,
-    0x1000_0000,
-    0x2000_0000,
-    0x4000_0000,
-];
+const NAMESPACES: [u64; 7] =
+    [0x0002_0000, 0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000];
 
 /// The profile in the form of the OCI runtime specification.
 pub(crate) fn profile() -> Value {

@@ -85,9 +85,8 @@ impl Supervisor {
     ) -> Result<(Self, Option<OwnedFd>), Failure> {
         let log = Log::open(&launcher.spec)?;
         let event = launcher.spec.leaf.oom_event();
-        let late_at = (launcher.spec.role != Role::Instance).then(|| {
-            Instant::now() + Duration::from_millis(u64::from(launcher.spec.time_ms_max))
-        });
+        let late_at = (launcher.spec.role != Role::Instance)
+            .then(|| Instant::now() + Duration::from_millis(u64::from(launcher.spec.time_ms_max)));
         let mut supervisor = Self {
             launcher,
             listener,
@@ -141,13 +140,8 @@ impl Supervisor {
         let process = pidfd_open(number, PidfdFlags::empty())
             .because(|| "opening the container's process")?;
         self.outputs = vec![out, err];
-        self.attempt = Some(Attempt {
-            pid,
-            process,
-            since: Instant::now(),
-            oom_kills_before,
-            oom: false,
-        });
+        self.attempt =
+            Some(Attempt { pid, process, since: Instant::now(), oom_kills_before, oom: false });
         self.report.state = ContainerState::Running;
         self.report.started_at_ms = now_ms();
         self.report.init = Some(launched.init);
@@ -190,10 +184,8 @@ impl Supervisor {
         if let Some(attempt) = &self.attempt {
             sources.push((Source::Init, attempt.process.as_fd()));
         }
-        let mut polled: Vec<PollFd<'_>> = sources
-            .iter()
-            .map(|(_, fd)| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
-            .collect();
+        let mut polled: Vec<PollFd<'_>> =
+            sources.iter().map(|(_, fd)| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
         let timeout = self.next_time().map(|at| {
             let left = at.saturating_duration_since(Instant::now());
             Timespec {

@@ -71,7 +71,6 @@ pub(crate) fn open(size: Terminal) -> Result<(OwnedFd, OwnedFd), Failure> {
 
 fn resize(master: &OwnedFd, size: Option<Terminal>) -> Result<(), Failure> {
     let Some(size) = size else { return Ok(()) };
-    let size =
-        Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
     tcsetwinsize(master.as_fd(), size).because(|| "setting a terminal's size")
 }

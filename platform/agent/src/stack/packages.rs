@@ -9,6 +9,7 @@ pub(super) const RELEASE: &str = "bookworm";
 /// certificates, zones, names of media types and services, Debian's own Python.
 const RUN: &[&str] = &[
     "ca-certificates",
+    "libatomic1",
     "libffi8",
     "libpq5",
     "libsqlite3-0",

@@ -34,7 +34,8 @@ async fn a_builds_folders_are_the_apps_and_its_caches_last() {
     let first = platform.start(begin(), &shell("")).await.unwrap();
     let again = platform.start(begin(), &shell("")).await;
     assert_eq!(code(again.map(|_| ())), FailureCode::Conflict, "one build of an app at a time");
-    let script = "touch /workspace/a /layers/b && echo kept > /caches/c && ls -ld /caches /layers; id -u";
+    let script =
+        "touch /workspace/a /layers/b && echo kept > /caches/c && ls -ld /caches /layers; id -u";
     let (exit, text) = platform.exec(first.instance, script).await;
     assert_eq!(exit.code, 0, "{text}");
     platform.stop(first.instance, 0).await.unwrap();

@@ -54,7 +54,10 @@ async fn a_command_with_a_terminal_talks_through_it() {
     while let Ok(count) = terminal.read(&mut bytes) {
         text += &String::from_utf8_lossy(&bytes[..count]);
     }
-    assert!(text.contains("/dev/pts/") && text.contains("12 34") && text.contains("got:typed"), "{text}");
+    assert!(
+        text.contains("/dev/pts/") && text.contains("12 34") && text.contains("got:typed"),
+        "{text}"
+    );
     let Reply::Exited(exit) = session.reply().await.unwrap().0 else { panic!("no exit") };
     assert_eq!(exit.code, 4);
 }

@@ -79,10 +79,8 @@ async fn a_disk_hog_meets_its_bound() {
     let script = "dd if=/dev/zero of=/tmp/big bs=1M count=200; ls -l /tmp/big; \
                   dd if=/dev/zero of=/dev/shm/big bs=1M count=200; echo done";
     let (_, text) = platform
-        .script(
-            |start| (start.limits.disk_mib, start.limits.memory_mib) = (32, 256),
-            script,
-        ).await;
+        .script(|start| (start.limits.disk_mib, start.limits.memory_mib) = (32, 256), script)
+        .await;
     assert!(text.contains("No space left on device") && text.contains("done"), "{text}");
 }
 

@@ -72,7 +72,10 @@ async fn a_run_with_a_terminal_has_one_of_the_asked_size() {
     while let Ok(count) = terminal.read(&mut bytes) {
         text += &String::from_utf8_lossy(&bytes[..count]);
     }
-    assert!(text.contains("/dev/") && text.contains("33 77") && text.contains("got:typed"), "{text}");
+    assert!(
+        text.contains("/dev/") && text.contains("33 77") && text.contains("got:typed"),
+        "{text}"
+    );
     assert_eq!(platform.end_of(started.instance).await.code, 5);
 }
 
@@ -96,7 +99,9 @@ async fn an_instance_that_ends_is_started_again_with_a_fresh_root() {
     let waiting = platform.until(started.instance, |s| s.state == ContainerState::Waiting).await;
     assert_eq!(waiting.last_exit.unwrap().code, 3);
     platform.until(started.instance, |s| s.attempt == 2).await;
-    platform.until(started.instance, |s| s.attempt == 2 && s.state == ContainerState::Waiting).await;
+    platform
+        .until(started.instance, |s| s.attempt == 2 && s.state == ContainerState::Waiting)
+        .await;
     let text = platform.log(started.instance).await;
     assert!(!text.contains("\nleft"), "{text}");
     assert!(text.contains("[exited with code 3]") && text.contains("[starting again in"), "{text}");
@@ -137,10 +142,8 @@ async fn a_command_that_is_not_there_ends_with_127_and_says_so() {
 async fn a_lot_of_output_is_kept_in_order_and_bounded() {
     let platform = Platform::new();
     let script = "i=0; while [ $i -lt 300 ]; do yes 0123456789012345678901234567890123456789 | head -2000; i=$((i+1)); done; echo the end";
-    let started = platform
-        .start(platform.request(app(1), Role::Run), &shell(script))
-        .await
-        .unwrap();
+    let started =
+        platform.start(platform.request(app(1), Role::Run), &shell(script)).await.unwrap();
     platform.end_of(started.instance).await;
     let logs = platform.data.join("logs").join(started.instance.to_string());
     let bytes: u64 =

@@ -7,7 +7,9 @@ use crate::platform::{Platform, app};
 
 /// A shell line that says whether a TCP connection comes to stand.
 fn probe(name: &str, address: impl std::fmt::Display, port: u16) -> String {
-    format!("if nc -w 1 {address} {port} < /dev/null > /dev/null 2>&1; then echo {name}=open; else echo {name}=closed; fi; ")
+    format!(
+        "if nc -w 1 {address} {port} < /dev/null > /dev/null 2>&1; then echo {name}=open; else echo {name}=closed; fi; "
+    )
 }
 
 #[tokio::test]

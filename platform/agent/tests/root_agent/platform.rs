@@ -65,18 +65,19 @@ fn plant(tree: &Path) {
             symlink("busybox", tree.join("bin").join(applet)).unwrap();
         }
     }
-    fs::write(tree.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/workspace:/bin/sh\n")
-        .unwrap();
+    fs::write(
+        tree.join("etc/passwd"),
+        "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/workspace:/bin/sh\n",
+    )
+    .unwrap();
 }
 
 impl Platform {
     /// A data folder with one layer, and an agent that serves it.
     pub(crate) fn new() -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let data = PathBuf::from(format!(
-            "/var/lib/berth-test/agent-{}-{number}",
-            std::process::id()
-        ));
+        let data =
+            PathBuf::from(format!("/var/lib/berth-test/agent-{}-{number}", std::process::id()));
         let id = random_hex(8);
         let bin = data.join("bin/test");
         fs::create_dir_all(&bin).unwrap();
@@ -118,21 +119,27 @@ impl Platform {
         Path::new("/run/berth").join(&self.id)
     }
 
-    pub(crate) async fn call(&self, request: &Request, descriptors: &[OwnedFd]) -> Result<Reply, AgentError> {
+    pub(crate) async fn call(
+        &self,
+        request: &Request,
+        descriptors: &[OwnedFd],
+    ) -> Result<Reply, AgentError> {
         let called = tokio::time::timeout(PATIENCE, self.agent.call(request, descriptors)).await;
         called.expect("the agent does not answer").map(|(reply, _)| reply)
     }
 
     /// Starts a container; its address.
-    pub(crate) async fn start(&self, start: Start, payload: &Payload) -> Result<Started, AgentError> {
+    pub(crate) async fn start(
+        &self,
+        start: Start,
+        payload: &Payload,
+    ) -> Result<Started, AgentError> {
         let instance = start.instance;
         let descriptors = [memory(&serde_json::to_vec(payload).unwrap())];
         let request = Request::Start(start);
         let called = tokio::time::timeout(PATIENCE, self.agent.call(&request, &descriptors)).await;
         match called.expect("the agent does not answer")? {
-            (Reply::Started { address }, attached) => {
-                Ok(Started { instance, address, attached })
-            }
+            (Reply::Started { address }, attached) => Ok(Started { instance, address, attached }),
             (reply, _) => panic!("{reply:?}"),
         }
     }
@@ -143,7 +150,11 @@ impl Platform {
     }
 
     /// Runs a script to its end: how it ended, and what it wrote.
-    pub(crate) async fn script(&self, change: impl FnOnce(&mut Start), script: &str) -> (Exit, String) {
+    pub(crate) async fn script(
+        &self,
+        change: impl FnOnce(&mut Start),
+        script: &str,
+    ) -> (Exit, String) {
         let mut start = self.request(app(1), Role::Run);
         start.time_ms_max = 20_000;
         change(&mut start);
@@ -168,7 +179,11 @@ impl Platform {
         }
     }
 
-    pub(crate) async fn stop(&self, instance: InstanceId, grace_ms: u32) -> Result<Exit, AgentError> {
+    pub(crate) async fn stop(
+        &self,
+        instance: InstanceId,
+        grace_ms: u32,
+    ) -> Result<Exit, AgentError> {
         match self.call(&Request::Stop { instance, grace_ms }, &[]).await? {
             Reply::Exited(exit) => Ok(exit),
             reply => panic!("{reply:?}"),
@@ -215,9 +230,8 @@ impl Platform {
     }
 
     pub(crate) async fn end_of(&self, instance: InstanceId) -> Exit {
-        let ended = |status: &InstanceStatus| {
-            status.state == berth_container::ContainerState::Exited
-        };
+        let ended =
+            |status: &InstanceStatus| status.state == berth_container::ContainerState::Exited;
         self.until(instance, ended).await.last_exit.unwrap()
     }
 
@@ -361,7 +375,9 @@ pub(crate) async fn eventually(what: &str, ready: impl Fn() -> bool) {
 }
 
 /// The code of a failure; anything else is a failed test.
-pub(crate) fn code<T: std::fmt::Debug>(outcome: Result<T, AgentError>) -> berth_container::FailureCode {
+pub(crate) fn code<T: std::fmt::Debug>(
+    outcome: Result<T, AgentError>,
+) -> berth_container::FailureCode {
     match outcome {
         Err(AgentError::Failed { code, .. }) => code,
         outcome => panic!("{outcome:?}"),

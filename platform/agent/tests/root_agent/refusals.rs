@@ -30,7 +30,8 @@ fn answer(socket: &OwnedFd, message: &[u8]) -> (FailureCode, String) {
 async fn messages_that_are_not_of_the_protocol_are_refused() {
     let platform = Platform::new();
     let instance = "ins_018bcfe5680070000000000000000000";
-    let unknown_field = format!(r#"{{"verb":"stop","instance":"{instance}","grace_ms":1,"path":"/"}}"#);
+    let unknown_field =
+        format!(r#"{{"verb":"stop","instance":"{instance}","grace_ms":1,"path":"/"}}"#);
     let bad_id = r#"{"verb":"stop","instance":"../../etc","grace_ms":1}"#;
     let negative = format!(r#"{{"verb":"stop","instance":"{instance}","grace_ms":-1}}"#);
     for message in

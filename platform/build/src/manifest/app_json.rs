@@ -14,8 +14,22 @@ const FILE: &str = "app.json";
 const KNOWN: [&str; 3] = ["env", "formation", "healthchecks"];
 /// Keys of Heroku's schema and of Dokku's that have no effect here.
 const WITHOUT_EFFECT: [&str; 16] = [
-    "$schema", "addons", "buildpacks", "cron", "description", "environments", "features", "image", "keywords", "logo", "name",
-    "region", "repository", "scripts", "stack", "success_url",
+    "$schema",
+    "addons",
+    "buildpacks",
+    "cron",
+    "description",
+    "environments",
+    "features",
+    "image",
+    "keywords",
+    "logo",
+    "name",
+    "region",
+    "repository",
+    "scripts",
+    "stack",
+    "success_url",
 ];
 const QUANTITY_MAX: u64 = 100;
 
@@ -55,19 +69,27 @@ impl AppJson {
     /// # Errors
     /// JSON that is not valid, values of another type or out of range.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
-        let value: Value = serde_json::from_str(text)
-            .map_err(|error| ManifestError { file: FILE, line: Some(error.line()), message: error.to_string() })?;
+        let value: Value = serde_json::from_str(text).map_err(|error| ManifestError {
+            file: FILE,
+            line: Some(error.line()),
+            message: error.to_string(),
+        })?;
         let mut read = Self::default();
         for (key, value) in object(&value, "the file")? {
             match key.as_str() {
                 "env" => read.env = env(value)?,
                 "formation" => read.formation = formation(value)?,
                 "healthchecks" => read.checks = checks(value)?,
-                other if WITHOUT_EFFECT.contains(&other) => read.without_effect.push(other.to_owned()),
+                other if WITHOUT_EFFECT.contains(&other) => {
+                    read.without_effect.push(other.to_owned())
+                }
                 other => {
                     let known: Vec<&str> = KNOWN.into_iter().chain(WITHOUT_EFFECT).collect();
-                    let other: String = other.chars().take(60).flat_map(char::escape_default).collect();
-                    let hint = nearest(&other, &known).map(|near| format!(" Did you mean '{near}'?")).unwrap_or_default();
+                    let other: String =
+                        other.chars().take(60).flat_map(char::escape_default).collect();
+                    let hint = nearest(&other, &known)
+                        .map(|near| format!(" Did you mean '{near}'?"))
+                        .unwrap_or_default();
                     read.warnings.push(format!("app.json: unknown key '{other}'.{hint}"));
                 }
             }
@@ -87,11 +109,23 @@ fn object<'a>(value: &'a Value, what: &str) -> Result<&'a Map<String, Value>, Ma
 fn env(value: &Value) -> Result<Vec<ConfigWish>, ManifestError> {
     let mut wishes = Vec::new();
     for (name, value) in object(value, "'env'")? {
-        let is_name = !name.is_empty() && name.len() <= 256 && !name.contains(['=', '\0']) && !name.chars().any(char::is_control);
+        let is_name = !name.is_empty()
+            && name.len() <= 256
+            && !name.contains(['=', '\0'])
+            && !name.chars().any(char::is_control);
         if !is_name {
-            return refuse(format!("'{}' in 'env' is not the name of a variable.", name.escape_default()));
+            return refuse(format!(
+                "'{}' in 'env' is not the name of a variable.",
+                name.escape_default()
+            ));
         }
-        let mut wish = ConfigWish { name: name.clone(), value: None, secret: false, required: true, sync: false };
+        let mut wish = ConfigWish {
+            name: name.clone(),
+            value: None,
+            secret: false,
+            required: true,
+            sync: false,
+        };
         match value {
             Value::String(text) => wish.value = Some(text.clone()),
             Value::Object(fields) => {
@@ -119,7 +153,9 @@ fn formation(value: &Value) -> Result<BTreeMap<ProcessName, u16>, ManifestError>
             Some(quantity) => quantity.as_u64().filter(|count| *count <= QUANTITY_MAX),
         };
         let Some(quantity) = quantity.and_then(|count| u16::try_from(count).ok()) else {
-            return refuse(format!("'quantity' of '{name}' must be a whole number from 0 to {QUANTITY_MAX}."));
+            return refuse(format!(
+                "'quantity' of '{name}' must be a whole number from 0 to {QUANTITY_MAX}."
+            ));
         };
         formation.insert(process(name)?, quantity);
     }
@@ -132,12 +168,15 @@ fn checks(value: &Value) -> Result<BTreeMap<ProcessName, HttpCheck>, ManifestErr
         let Some(list) = list.as_array() else {
             return refuse(format!("'{name}' in 'healthchecks' must be a list, [ … ]."));
         };
-        let starts = |check: &&Value| matches!(check["type"].as_str(), Some("startup" | "readiness"));
+        let starts =
+            |check: &&Value| matches!(check["type"].as_str(), Some("startup" | "readiness"));
         let Some(path) = list.iter().filter(starts).find_map(|check| check["path"].as_str()) else {
             continue;
         };
         if !is_url_path(path) {
-            return refuse(format!("'path' of a check of '{name}' must be the path of a URL, such as \"/healthz\"."));
+            return refuse(format!(
+                "'path' of a check of '{name}' must be the path of a URL, such as \"/healthz\"."
+            ));
         }
         checks.insert(process(name)?, HttpCheck { path: path.to_owned() });
     }
@@ -183,7 +222,8 @@ mod tests {
 
     #[test]
     fn keys_without_effect_are_named_and_unknown_ones_are_warned_of() {
-        let read = AppJson::parse(r#"{"name":"x","scripts":{},"addons":[],"formaton":{}}"#).unwrap();
+        let read =
+            AppJson::parse(r#"{"name":"x","scripts":{},"addons":[],"formaton":{}}"#).unwrap();
         let mut named = read.without_effect;
         named.sort();
         assert_eq!(named, ["addons", "name", "scripts"]);
@@ -203,7 +243,10 @@ mod tests {
             ("{\"formation\": {\"web\": {\"quantity\": \"2\"}}}", "0 to 100"),
             ("{\"formation\": {\"We b\": {\"quantity\": 1}}}", "process type"),
             ("{\"healthchecks\": {\"web\": {}}}", "must be a list"),
-            ("{\"healthchecks\": {\"web\": [{\"type\": \"startup\", \"path\": \"up\"}]}}", "path of a URL"),
+            (
+                "{\"healthchecks\": {\"web\": [{\"type\": \"startup\", \"path\": \"up\"}]}}",
+                "path of a URL",
+            ),
         ] {
             let message = bad(text);
             assert!(message.contains(part), "{text}: {message}");

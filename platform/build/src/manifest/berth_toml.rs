@@ -83,7 +83,11 @@ impl BerthToml {
 
 impl<'i> File<'_> {
     fn error(&self, span: Range<usize>, message: impl Into<String>) -> ManifestError {
-        ManifestError { file: FILE, line: Some(line_of(self.0, span.start)), message: message.into() }
+        ManifestError {
+            file: FILE,
+            line: Some(line_of(self.0, span.start)),
+            message: message.into(),
+        }
     }
 
     fn wrong(&self, key: &Spanned<DeString<'_>>, expected: &str) -> ManifestError {
@@ -106,14 +110,26 @@ impl<'i> File<'_> {
         Ok(())
     }
 
-    fn processes(&self, section: &Table<'i>, settings: &mut BerthToml) -> Result<(), ManifestError> {
+    fn processes(
+        &self,
+        section: &Table<'i>,
+        settings: &mut BerthToml,
+    ) -> Result<(), ManifestError> {
         for (key, value) in section {
-            let name: ProcessName = key.get_ref().parse().map_err(|error: berth_model::NameError| self.error(key.span(), error.to_string()))?;
+            let name: ProcessName =
+                key.get_ref().parse().map_err(|error: berth_model::NameError| {
+                    self.error(key.span(), error.to_string())
+                })?;
             if name.as_str() == "release" {
-                return Err(self.error(key.span(), "the release phase is not a process. Write [release] command = \"…\"."));
+                return Err(self.error(
+                    key.span(),
+                    "the release phase is not a process. Write [release] command = \"…\".",
+                ));
             }
             let mut process = ProcessSettings::default();
-            for (key, value) in self.keys(self.table(key, value)?, &["check", "command", "directory"])? {
+            for (key, value) in
+                self.keys(self.table(key, value)?, &["check", "command", "directory"])?
+            {
                 match key.get_ref().as_ref() {
                     "command" => process.command = Some(self.command(key, value)?),
                     "check" => {
@@ -125,8 +141,14 @@ impl<'i> File<'_> {
                     }
                     _ => {
                         let path = self.string(key, value)?;
-                        if path.is_empty() || path.starts_with('/') || path.split('/').any(|part| part == "..") {
-                            return Err(self.wrong(key, "a directory below the app's top directory, such as \"server\""));
+                        if path.is_empty()
+                            || path.starts_with('/')
+                            || path.split('/').any(|part| part == "..")
+                        {
+                            return Err(self.wrong(
+                                key,
+                                "a directory below the app's top directory, such as \"server\"",
+                            ));
                         }
                         process.directory = Some(path);
                     }
@@ -159,18 +181,29 @@ impl<'i> File<'_> {
             .collect()
     }
 
-    fn table<'a>(&self, key: &Spanned<DeString<'i>>, value: &'a Value<'i>) -> Result<&'a Table<'i>, ManifestError> {
+    fn table<'a>(
+        &self,
+        key: &Spanned<DeString<'i>>,
+        value: &'a Value<'i>,
+    ) -> Result<&'a Table<'i>, ManifestError> {
         match value.get_ref() {
             DeValue::Table(table) => Ok(table),
             _ => {
                 let known = TOP.contains(&key.get_ref().as_ref());
                 let message = format!("'{}' must be a table, [{}].", key.get_ref(), key.get_ref());
-                Err(self.error(key.span(), if known { message } else { unknown_key(key.get_ref(), &TOP) }))
+                Err(self.error(
+                    key.span(),
+                    if known { message } else { unknown_key(key.get_ref(), &TOP) },
+                ))
             }
         }
     }
 
-    fn string(&self, key: &Spanned<DeString<'i>>, value: &Value<'i>) -> Result<String, ManifestError> {
+    fn string(
+        &self,
+        key: &Spanned<DeString<'i>>,
+        value: &Value<'i>,
+    ) -> Result<String, ManifestError> {
         match value.get_ref() {
             DeValue::String(text) if !text.contains('\0') => Ok(text.to_string()),
             _ => Err(self.wrong(key, "a text in quotes")),
@@ -184,7 +217,11 @@ impl<'i> File<'_> {
         }
     }
 
-    fn list(&self, key: &Spanned<DeString<'i>>, value: &Value<'i>) -> Result<Vec<String>, ManifestError> {
+    fn list(
+        &self,
+        key: &Spanned<DeString<'i>>,
+        value: &Value<'i>,
+    ) -> Result<Vec<String>, ManifestError> {
         let DeValue::Array(items) = value.get_ref() else {
             return Err(self.wrong(key, "a list of texts, such as [\"a\", \"b\"]"));
         };
@@ -195,10 +232,16 @@ impl<'i> File<'_> {
     }
 
     /// A line becomes `bash -c LINE`, as in a Procfile; a list is taken as it is.
-    fn command(&self, key: &Spanned<DeString<'i>>, value: &Value<'i>) -> Result<Vec<String>, ManifestError> {
+    fn command(
+        &self,
+        key: &Spanned<DeString<'i>>,
+        value: &Value<'i>,
+    ) -> Result<Vec<String>, ManifestError> {
         let words = match value.get_ref() {
             DeValue::Array(_) => self.list(key, value)?,
-            DeValue::String(line) if line.trim().is_empty() => return Err(self.wrong(key, "a command that is not empty")),
+            DeValue::String(line) if line.trim().is_empty() => {
+                return Err(self.wrong(key, "a command that is not empty"));
+            }
             _ => vec!["bash".to_owned(), "-c".to_owned(), self.string(key, value)?],
         };
         if words.iter().map(String::len).sum::<usize>() > 64 << 10 {
@@ -215,7 +258,9 @@ fn is_variable(name: &str) -> bool {
 }
 
 pub(super) fn is_url_path(path: &str) -> bool {
-    path.starts_with('/') && path.len() <= 1024 && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
+    path.starts_with('/')
+        && path.len() <= 1024
+        && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
 }
 
 #[cfg(test)]
@@ -255,16 +300,31 @@ mod tests {
         assert_eq!(settings.build_env["NODE_ENV"], "production");
         let web = &settings.processes[&"web".parse().unwrap()];
         assert_eq!(web.command.as_deref().unwrap(), ["bash", "-c", "node server.js --port $PORT"]);
-        assert_eq!((web.check.as_deref(), web.directory.as_deref()), (Some("/healthz?full=1"), Some("server")));
-        assert_eq!(settings.processes[&"worker".parse().unwrap()].command.as_deref().unwrap(), ["node", "worker.js"]);
+        assert_eq!(
+            (web.check.as_deref(), web.directory.as_deref()),
+            (Some("/healthz?full=1"), Some("server"))
+        );
+        assert_eq!(
+            settings.processes[&"worker".parse().unwrap()].command.as_deref().unwrap(),
+            ["node", "worker.js"]
+        );
         assert_eq!(settings.release.unwrap(), ["bash", "-c", "node migrate.js"]);
     }
 
     #[test]
     fn an_unknown_key_is_an_error_with_its_line_and_the_nearest_key() {
-        assert_eq!(bad("[build]\nbuildpack = []\n"), "berth.toml, line 2: unknown key 'buildpack'. Did you mean 'buildpacks'?");
-        assert_eq!(bad("\n[proceses.web]\ncommand = 'x'\n"), "berth.toml, line 2: unknown key 'proceses'. Did you mean 'processes'?");
-        assert_eq!(bad("[processes.web]\ncomand = 'x'"), "berth.toml, line 2: unknown key 'comand'. Did you mean 'command'?");
+        assert_eq!(
+            bad("[build]\nbuildpack = []\n"),
+            "berth.toml, line 2: unknown key 'buildpack'. Did you mean 'buildpacks'?"
+        );
+        assert_eq!(
+            bad("\n[proceses.web]\ncommand = 'x'\n"),
+            "berth.toml, line 2: unknown key 'proceses'. Did you mean 'processes'?"
+        );
+        assert_eq!(
+            bad("[processes.web]\ncomand = 'x'"),
+            "berth.toml, line 2: unknown key 'comand'. Did you mean 'command'?"
+        );
         assert!(bad("[kubernetes]\n").contains("There are: build, processes"));
         assert_eq!(bad("wasm = 1"), "berth.toml, line 1: 'wasm' must be a table, [wasm].");
     }

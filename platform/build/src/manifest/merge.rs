@@ -78,7 +78,11 @@ pub fn merge(
 }
 
 fn named(name: &str) -> Result<ProcessName, ManifestError> {
-    name.parse().map_err(|error: berth_model::NameError| ManifestError { file: "berth.toml", line: None, message: error.to_string() })
+    name.parse().map_err(|error: berth_model::NameError| ManifestError {
+        file: "berth.toml",
+        line: None,
+        message: error.to_string(),
+    })
 }
 
 fn process(command: Vec<String>) -> Process {
@@ -90,32 +94,55 @@ mod tests {
     use super::*;
 
     fn proposed(rows: &[(&str, &str)]) -> Proposed {
-        let processes = rows.iter().map(|(name, command)| (name.parse().unwrap(), process(vec![(*command).to_owned()]))).collect();
+        let processes = rows
+            .iter()
+            .map(|(name, command)| (name.parse().unwrap(), process(vec![(*command).to_owned()])))
+            .collect();
         Proposed { processes, release: None }
     }
 
     fn shown(manifest: &Manifest) -> Vec<String> {
-        manifest.processes.iter().map(|(name, process)| format!("{name}={}", process.command.join(" "))).collect()
+        manifest
+            .processes
+            .iter()
+            .map(|(name, process)| format!("{name}={}", process.command.join(" ")))
+            .collect()
     }
 
     #[test]
     fn later_buildpacks_and_then_the_apps_own_file_win() {
         let berth = BerthToml::parse("[processes.worker]\ncommand = ['mine']\n[processes.web]\ncheck = '/up'\ndirectory = 'sub/'\n[release]\ncommand = ['go']").unwrap();
-        let proposals = [proposed(&[("web", "a"), ("worker", "a")]), Proposed { release: Some(vec!["other".to_owned()]), ..proposed(&[("web", "b")]) }];
+        let proposals = [
+            proposed(&[("web", "a"), ("worker", "a")]),
+            Proposed { release: Some(vec!["other".to_owned()]), ..proposed(&[("web", "b")]) },
+        ];
         let manifest = merge(&proposals, &berth, &AppJson::default(), Runtime::Container).unwrap();
         assert_eq!(shown(&manifest), ["web=b", "worker=mine"]);
         let web = &manifest.processes[&"web".parse().unwrap()];
-        assert_eq!((web.working_dir.as_str(), web.check.as_ref().unwrap().path.as_str()), ("/workspace/sub", "/up"));
+        assert_eq!(
+            (web.working_dir.as_str(), web.check.as_ref().unwrap().path.as_str()),
+            ("/workspace/sub", "/up")
+        );
         assert_eq!(manifest.release.unwrap().command, ["go"]);
     }
 
     #[test]
     fn a_formation_names_processes_that_exist_and_the_others_do_not_run() {
         let app = AppJson::parse(r#"{"formation":{"web":{"quantity":3}}}"#).unwrap();
-        let manifest = merge(&[proposed(&[("web", "a"), ("clock", "b")])], &BerthToml::default(), &app, Runtime::Container).unwrap();
-        let formation: Vec<String> = manifest.formation.iter().map(|(name, count)| format!("{name}={count}")).collect();
+        let manifest = merge(
+            &[proposed(&[("web", "a"), ("clock", "b")])],
+            &BerthToml::default(),
+            &app,
+            Runtime::Container,
+        )
+        .unwrap();
+        let formation: Vec<String> =
+            manifest.formation.iter().map(|(name, count)| format!("{name}={count}")).collect();
         assert_eq!(formation, ["clock=0", "web=3"]);
-        assert!(merge(&[proposed(&[("clock", "b")])], &BerthToml::default(), &app, Runtime::Container).is_err());
+        assert!(
+            merge(&[proposed(&[("clock", "b")])], &BerthToml::default(), &app, Runtime::Container)
+                .is_err()
+        );
     }
 
     #[test]

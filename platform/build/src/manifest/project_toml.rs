@@ -32,21 +32,42 @@ impl ProjectToml {
             message: error.message().replace('\n', ", "),
         })?;
         let mut read = Self::default();
-        let Some(ours) = table.get("io").and_then(|io| io.get("buildpacks")) else { return Ok(read) };
-        if let Some(group) = ours.get("group").and_then(Value::as_array).filter(|group| !group.is_empty()) {
+        let Some(ours) = table.get("io").and_then(|io| io.get("buildpacks")) else {
+            return Ok(read);
+        };
+        if let Some(group) =
+            ours.get("group").and_then(Value::as_array).filter(|group| !group.is_empty())
+        {
             read.buildpacks = Some(group.iter().map(id).collect::<Result<_, _>>()?);
         }
-        for entry in ours.get("build").and_then(|build| build.get("env")).and_then(Value::as_array).into_iter().flatten() {
-            match (entry.get("name").and_then(Value::as_str), entry.get("value").and_then(Value::as_str)) {
-                (Some(name), Some(value)) if !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0') => {
+        for entry in ours
+            .get("build")
+            .and_then(|build| build.get("env"))
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            match (
+                entry.get("name").and_then(Value::as_str),
+                entry.get("value").and_then(Value::as_str),
+            ) {
+                (Some(name), Some(value))
+                    if !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0') =>
+                {
                     read.build_env.insert(name.to_owned(), value.to_owned());
                 }
-                _ => return refuse("each [[io.buildpacks.build.env]] needs a name and a value, both texts."),
+                _ => {
+                    return refuse(
+                        "each [[io.buildpacks.build.env]] needs a name and a value, both texts.",
+                    );
+                }
             }
         }
         for key in ["include", "exclude"] {
             if ours.get(key).is_some() {
-                read.warnings.push(format!("project.toml: '{key}' has no effect here; the whole commit is built"));
+                read.warnings.push(format!(
+                    "project.toml: '{key}' has no effect here; the whole commit is built"
+                ));
             }
         }
         Ok(read)
@@ -55,7 +76,9 @@ impl ProjectToml {
 
 fn id(entry: &Value) -> Result<String, ManifestError> {
     if entry.get("script").is_some() {
-        return refuse("inline buildpacks ([io.buildpacks.group.script]) are not supported. Put the commands in the build script of the app's own tool.");
+        return refuse(
+            "inline buildpacks ([io.buildpacks.group.script]) are not supported. Put the commands in the build script of the app's own tool.",
+        );
     }
     match entry.get("id").and_then(Value::as_str) {
         Some(id) => Ok(id.to_owned()),
@@ -86,7 +109,12 @@ mod tests {
     #[test]
     fn other_tables_pass_and_broken_ones_do_not() {
         assert_eq!(ProjectToml::parse("[tool.other]\nx = 1\n").unwrap(), ProjectToml::default());
-        for text in ["[io", "[[io.buildpacks.group]]\nversion = \"1\"", "[[io.buildpacks.group]]\nid = \"x\"\n[io.buildpacks.group.script]\ninline = \"x\"", "[[io.buildpacks.build.env]]\nname = \"A\""] {
+        for text in [
+            "[io",
+            "[[io.buildpacks.group]]\nversion = \"1\"",
+            "[[io.buildpacks.group]]\nid = \"x\"\n[io.buildpacks.group.script]\ninline = \"x\"",
+            "[[io.buildpacks.build.env]]\nname = \"A\"",
+        ] {
             assert!(ProjectToml::parse(text).is_err(), "{text}");
         }
     }

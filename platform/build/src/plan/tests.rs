@@ -6,7 +6,10 @@ use super::*;
 fn group(text: &str) -> Group {
     Group(
         text.split_whitespace()
-            .map(|word| Member { id: word.trim_end_matches('?').to_owned(), optional: word.ends_with('?') })
+            .map(|word| Member {
+                id: word.trim_end_matches('?').to_owned(),
+                optional: word.ends_with('?'),
+            })
             .collect(),
     )
 }
@@ -20,7 +23,9 @@ fn plans(text: &str) -> Detected {
                 for word in alternative.split_whitespace() {
                     match word.split_at(1) {
                         ("+", name) => plan.provides.push(name.to_owned()),
-                        ("-", name) => plan.requires.push(Require { name: name.to_owned(), metadata: "{}".to_owned() }),
+                        ("-", name) => plan
+                            .requires
+                            .push(Require { name: name.to_owned(), metadata: "{}".to_owned() }),
                         _ => panic!("{word}"),
                     }
                 }
@@ -45,14 +50,16 @@ fn outcome(groups: &[&str], rows: &[(&str, Detected)]) -> String {
         Ok(chosen) => chosen
             .iter()
             .map(|chosen| {
-                let names: Vec<&str> = chosen.requires.iter().map(|require| require.name.as_str()).collect();
+                let names: Vec<&str> =
+                    chosen.requires.iter().map(|require| require.name.as_str()).collect();
                 format!("{}({})", chosen.id, names.join(","))
             })
             .collect::<Vec<_>>()
             .join(" "),
         Err(NoMatch::Error { id, message }) => format!("error {id}: {message}"),
         Err(NoMatch::Reasons(reasons)) => {
-            let reasons: Vec<String> = reasons.iter().map(|(id, reason)| format!("{id}: {reason}")).collect();
+            let reasons: Vec<String> =
+                reasons.iter().map(|(id, reason)| format!("{id}: {reason}")).collect();
             format!("none; {}", reasons.join("; "))
         }
     }
@@ -90,7 +97,10 @@ fn a_requirement_is_met_by_the_same_or_an_earlier_member() {
 
 #[test]
 fn a_provision_must_be_required_by_the_same_or_a_later_member() {
-    assert_eq!(outcome(&["a"], &[("a", plans("+x"))]), "none; a: it provides 'x', which no buildpack after it needs");
+    assert_eq!(
+        outcome(&["a"], &[("a", plans("+x"))]),
+        "none; a: it provides 'x', which no buildpack after it needs"
+    );
     assert_eq!(outcome(&["a b"], &[("a", plans("+x")), ("b", plans("-x"))]), "a(x) b()");
 }
 

@@ -132,17 +132,40 @@ mod tests {
 
     fn verdict(text: &str, private: bool) -> Result<(), Refusal> {
         let own = ["198.51.100.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
-        let around = Surroundings { own: &own, instances: Some(Ipv4Addr::new(10, 200, 0, 0)), private };
+        let around =
+            Surroundings { own: &own, instances: Some(Ipv4Addr::new(10, 200, 0, 0)), private };
         judge(text.parse().unwrap(), &around)
     }
 
     #[test]
     fn what_is_never_reached_is_refused_even_where_private_is_allowed() {
         for text in [
-            "0.0.0.0", "0.1.2.3", "127.0.0.1", "127.9.9.9", "169.254.169.254", "224.0.0.1", "255.255.255.255", "10.200.3.4",
-            "100.100.100.200", "198.51.100.7", "::", "::1", "fe80::1", "fec0::1", "ff02::1", "fd00:ec2::254", "2001:db8::7",
-            "::ffff:127.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1", "64:ff9b::7f00:1", "64:ff9b:1::a9fe:a9fe", "2002:7f00:1::",
-            "2002:a9fe:a9fe::1", "::ffff:198.51.100.7", "64:ff9b::ac8:1",
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.1",
+            "127.9.9.9",
+            "169.254.169.254",
+            "224.0.0.1",
+            "255.255.255.255",
+            "10.200.3.4",
+            "100.100.100.200",
+            "198.51.100.7",
+            "::",
+            "::1",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+            "fd00:ec2::254",
+            "2001:db8::7",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "::127.0.0.1",
+            "64:ff9b::7f00:1",
+            "64:ff9b:1::a9fe:a9fe",
+            "2002:7f00:1::",
+            "2002:a9fe:a9fe::1",
+            "::ffff:198.51.100.7",
+            "64:ff9b::ac8:1",
         ] {
             assert!(matches!(verdict(text, true), Err(Refusal::Never(_))), "{text}");
         }
@@ -150,7 +173,18 @@ mod tests {
 
     #[test]
     fn private_ranges_need_the_operators_word() {
-        for text in ["10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "100.64.0.1", "100.127.0.1", "fd12::1", "fc00::1", "::ffff:10.0.0.1", "64:ff9b::a00:1"] {
+        for text in [
+            "10.0.0.1",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "100.64.0.1",
+            "100.127.0.1",
+            "fd12::1",
+            "fc00::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::a00:1",
+        ] {
             assert_eq!(verdict(text, false), Err(Refusal::Private), "{text}");
             assert_eq!(verdict(text, true), Ok(()), "{text}");
         }
@@ -158,7 +192,16 @@ mod tests {
 
     #[test]
     fn everything_else_passes_whether_or_not_it_is_a_global_address() {
-        for text in ["1.1.1.1", "203.0.113.80", "198.18.0.1", "240.0.0.1", "172.32.0.1", "100.128.0.1", "2606:4700::1", "2001:db8::8"] {
+        for text in [
+            "1.1.1.1",
+            "203.0.113.80",
+            "198.18.0.1",
+            "240.0.0.1",
+            "172.32.0.1",
+            "100.128.0.1",
+            "2606:4700::1",
+            "2001:db8::8",
+        ] {
             assert_eq!(verdict(text, false), Ok(()), "{text}");
         }
     }

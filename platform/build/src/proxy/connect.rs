@@ -36,7 +36,9 @@ impl fmt::Debug for Upstream {
 
 /// A proxy URL that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the proxy of this machine cannot be used: it must look like http://host:port, with no path (TLS to the proxy itself is not supported)")]
+#[error(
+    "the proxy of this machine cannot be used: it must look like http://host:port, with no path (TLS to the proxy itself is not supported)"
+)]
 pub struct UpstreamError;
 
 impl Upstream {
@@ -55,8 +57,9 @@ impl Upstream {
             None if !rest.is_empty() && !rest.contains(['/', ':']) => (rest.to_owned(), 80),
             None => return Err(UpstreamError),
         };
-        let authorization =
-            credentials.map(|text| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text)));
+        let authorization = credentials.map(|text| {
+            format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text))
+        });
         let direct = no_proxy
             .split(',')
             .map(str::trim)
@@ -93,13 +96,19 @@ pub(super) fn split(authority: &str) -> Option<(String, u16)> {
         Some(v6) => v6.strip_suffix(']').filter(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok())?,
         None => host,
     };
-    let named = !host.is_empty() && host.len() <= 253 && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:".contains(&b));
+    let named = !host.is_empty()
+        && host.len() <= 253
+        && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:".contains(&b));
     named.then(|| (host.to_owned(), port))
 }
 
 impl Shared {
     /// Connects to a host after every check. Gives the stream and the address it leads to.
-    pub(super) async fn connect(&self, host: &str, port: u16) -> Result<(TcpStream, Option<IpAddr>), ConnectError> {
+    pub(super) async fn connect(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> Result<(TcpStream, Option<IpAddr>), ConnectError> {
         self.admits(host)?;
         let limit = Duration::from_secs(self.bounds.connect_s_max);
         timeout(limit, async {
@@ -118,7 +127,11 @@ impl Shared {
         .map_err(|_| ConnectError::Late)?
     }
 
-    async fn direct(&self, host: &str, port: u16) -> Result<(TcpStream, Option<IpAddr>), ConnectError> {
+    async fn direct(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> Result<(TcpStream, Option<IpAddr>), ConnectError> {
         let resolved: Vec<SocketAddr> =
             tokio::net::lookup_host((host, port)).await.map_err(ConnectError::Name)?.collect();
         let mut last = ConnectError::Unreachable(io::ErrorKind::AddrNotAvailable.into());
@@ -147,7 +160,9 @@ impl Shared {
 
 /// A tunnel through the operator's proxy.
 async fn through(upstream: &Upstream, host: &str, port: u16) -> Result<TcpStream, ConnectError> {
-    let mut stream = TcpStream::connect((upstream.host.as_str(), upstream.port)).await.map_err(ConnectError::Unreachable)?;
+    let mut stream = TcpStream::connect((upstream.host.as_str(), upstream.port))
+        .await
+        .map_err(ConnectError::Unreachable)?;
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let mut request = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n");
     if let Some(value) = &upstream.authorization {
@@ -165,7 +180,11 @@ async fn through(upstream: &Upstream, host: &str, port: u16) -> Result<TcpStream
     }
     let line = String::from_utf8_lossy(&answer);
     let status = line.split_whitespace().nth(1).unwrap_or("no status");
-    if status == "200" { Ok(stream) } else { Err(ConnectError::Upstream(status.chars().take(20).collect())) }
+    if status == "200" {
+        Ok(stream)
+    } else {
+        Err(ConnectError::Upstream(status.chars().take(20).collect()))
+    }
 }
 
 fn percent_decoded(text: &str) -> Vec<u8> {
@@ -195,17 +214,34 @@ mod tests {
     fn an_authority_is_a_host_and_a_port() {
         assert_eq!(split("example.org:443"), Some(("example.org".to_owned(), 443)));
         assert_eq!(split("[::1]:80"), Some(("::1".to_owned(), 80)));
-        for bad in ["example.org", "example.org:0", "example.org:70000", ":80", "[::1:80", "a b:80", "a/b:80", "user@host:80"] {
+        for bad in [
+            "example.org",
+            "example.org:0",
+            "example.org:70000",
+            ":80",
+            "[::1:80",
+            "a b:80",
+            "a/b:80",
+            "user@host:80",
+        ] {
             assert_eq!(split(bad), None, "{bad}");
         }
     }
 
     #[test]
     fn a_proxy_url_gives_host_port_and_credentials_that_are_never_shown() {
-        let upstream = Upstream::parse("http://me:p%40ss@proxy.example.org:3128/", "localhost, .internal,*.corp").unwrap();
+        let upstream = Upstream::parse(
+            "http://me:p%40ss@proxy.example.org:3128/",
+            "localhost, .internal,*.corp",
+        )
+        .unwrap();
         assert_eq!((upstream.host.as_str(), upstream.port), ("proxy.example.org", 3128));
         assert_eq!(upstream.authorization.as_deref(), Some("Basic bWU6cEBzcw=="));
-        assert!(matches(&upstream.direct, "a.internal") && matches(&upstream.direct, "internal") && matches(&upstream.direct, "x.corp"));
+        assert!(
+            matches(&upstream.direct, "a.internal")
+                && matches(&upstream.direct, "internal")
+                && matches(&upstream.direct, "x.corp")
+        );
         assert!(!matches(&upstream.direct, "notinternal"));
         assert_eq!(format!("{upstream:?}"), "Upstream(proxy.example.org:3128)");
         assert!(Upstream::parse("https://proxy:1", "").is_err());

@@ -27,7 +27,14 @@ type Body = BoxBody<Bytes, hyper::Error>;
 
 /// Headers that are between two neighbours alone (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [&str; 8] = [
-    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "transfer-encoding", "upgrade",
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
 ];
 
 pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
@@ -102,7 +109,10 @@ async fn answer(
     tunnels: tokio::sync::mpsc::Sender<Tunnel>,
 ) -> Result<Response<Body>, hyper::Error> {
     let Some((host, port)) = destination(&request) else {
-        return Ok(refuse(StatusCode::BAD_REQUEST, "this is a proxy: CONNECT host:port, or a whole http:// URL"));
+        return Ok(refuse(
+            StatusCode::BAD_REQUEST,
+            "this is a proxy: CONNECT host:port, or a whole http:// URL",
+        ));
     };
     let (server, address) = match shared.connect(&host, port).await {
         Ok(connected) => connected,
@@ -116,7 +126,8 @@ async fn answer(
             return Ok(refuse(status, &format!("{host}:{port}: {error}")));
         }
     };
-    let by = address.map_or_else(|| "through the operator's proxy".to_owned(), |address| address.to_string());
+    let by = address
+        .map_or_else(|| "through the operator's proxy".to_owned(), |address| address.to_string());
     shared.note(format!("network: {host}:{port} ({by})"));
     if request.method() == Method::CONNECT {
         let tunnel = Tunnel { upgrade: hyper::upgrade::on(request), server };
@@ -144,7 +155,12 @@ fn destination(request: &Request<Incoming>) -> Option<(String, u16)> {
 }
 
 /// Passes a request in origin form on, over a connection of its own.
-async fn forward(mut request: Request<Incoming>, server: TcpStream, host: &str, port: u16) -> Result<Response<Body>, hyper::Error> {
+async fn forward(
+    mut request: Request<Incoming>,
+    server: TcpStream,
+    host: &str,
+    port: u16,
+) -> Result<Response<Body>, hyper::Error> {
     strip(request.headers_mut());
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
     *request.uri_mut() = path.parse().unwrap_or_default();
@@ -153,7 +169,8 @@ async fn forward(mut request: Request<Incoming>, server: TcpStream, host: &str, 
     if let Ok(value) = authority.parse() {
         request.headers_mut().insert(HOST, value);
     }
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(server)).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(server)).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a host closed the connection of a build");
@@ -205,7 +222,10 @@ impl Bounded {
         self.deadline.as_mut().reset(Instant::now() + self.idle);
         let before = self.shared.bytes.fetch_add(count as u64, Ordering::Relaxed);
         if before + count as u64 > self.shared.bounds.bytes_max {
-            self.shared.note(format!("network: more than {} MiB passed; the connection is closed", self.shared.bounds.bytes_max >> 20));
+            self.shared.note(format!(
+                "network: more than {} MiB passed; the connection is closed",
+                self.shared.bounds.bytes_max >> 20
+            ));
             return Err(io::Error::other("the build has used up its network bytes"));
         }
         Ok(())
@@ -217,7 +237,11 @@ impl Bounded {
 }
 
 impl AsyncRead for Bounded {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         match Pin::new(&mut self.stream).poll_read(cx, buffer) {
             Poll::Ready(Ok(())) => Poll::Ready(self.passed(buffer.filled().len() - before)),
@@ -228,7 +252,11 @@ impl AsyncRead for Bounded {
 }
 
 impl AsyncWrite for Bounded {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.stream).poll_write(cx, bytes) {
             Poll::Ready(Ok(count)) => Poll::Ready(self.passed(count).map(|()| count)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),

@@ -9,7 +9,11 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
-async fn proxy(policy: Policy, bounds: Bounds, reach: Reach) -> (Proxy, SocketAddr, mpsc::Receiver<String>) {
+async fn proxy(
+    policy: Policy,
+    bounds: Bounds,
+    reach: Reach,
+) -> (Proxy, SocketAddr, mpsc::Receiver<String>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (notes, noted) = mpsc::channel();
@@ -51,30 +55,47 @@ async fn exchange(address: SocketAddr, request: &str) -> String {
 
 /// An upstream that opens any tunnel and then echoes.
 async fn upstream(no_proxy: &str) -> Upstream {
-    let address = server(|text| if text.starts_with("CONNECT ") { "HTTP/1.1 200 OK\r\n\r\n".to_owned() } else { text }).await;
+    let address = server(|text| {
+        if text.starts_with("CONNECT ") { "HTTP/1.1 200 OK\r\n\r\n".to_owned() } else { text }
+    })
+    .await;
     Upstream::parse(&format!("http://me:secret@{address}"), no_proxy).unwrap()
 }
 
 #[tokio::test]
 async fn the_hosts_own_services_are_refused_by_name_and_by_address() {
     let target = server(|_| "reached".to_owned()).await;
-    let (_proxy, address, noted) = proxy(Policy { private_hosts: vec!["*".to_owned()], ..Policy::default() }, Bounds::default(), Reach::All).await;
+    let (_proxy, address, noted) = proxy(
+        Policy { private_hosts: vec!["*".to_owned()], ..Policy::default() },
+        Bounds::default(),
+        Reach::All,
+    )
+    .await;
     for host in ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"] {
         let request = format!("CONNECT {host}:{} HTTP/1.1\r\nHost: x\r\n\r\n", target.port());
         let answer = exchange(address, &request).await;
         assert!(answer.starts_with("HTTP/1.1 403 "), "{host}: {answer}");
     }
-    let answer = exchange(address, &format!("GET http://localhost:{}/ HTTP/1.1\r\nHost: x\r\n\r\n", target.port())).await;
+    let answer = exchange(
+        address,
+        &format!("GET http://localhost:{}/ HTTP/1.1\r\nHost: x\r\n\r\n", target.port()),
+    )
+    .await;
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     assert!(noted.try_iter().all(|line| line.contains("never reached from a build")));
 }
 
 #[tokio::test]
 async fn metadata_and_instance_addresses_are_refused() {
-    let policy = Policy { instances: Some(Ipv4Addr::new(10, 200, 0, 0)), private_hosts: vec!["*".to_owned()], ..Policy::default() };
+    let policy = Policy {
+        instances: Some(Ipv4Addr::new(10, 200, 0, 0)),
+        private_hosts: vec!["*".to_owned()],
+        ..Policy::default()
+    };
     let (_proxy, address, _) = proxy(policy, Bounds::default(), Reach::All).await;
     for host in ["169.254.169.254", "10.200.1.2", "[fd00:ec2::254]"] {
-        let answer = exchange(address, &format!("CONNECT {host}:80 HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+        let answer =
+            exchange(address, &format!("CONNECT {host}:80 HTTP/1.1\r\nHost: x\r\n\r\n")).await;
         assert!(answer.starts_with("HTTP/1.1 403 "), "{host}: {answer}");
     }
 }
@@ -119,14 +140,23 @@ async fn a_request_in_absolute_form_is_passed_on_in_origin_form() {
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\nok".to_owned()
     })
     .await;
-    let policy = Policy { upstream: Some(Upstream::parse(&format!("http://{origin}"), "").unwrap()), ..Policy::default() };
+    let policy = Policy {
+        upstream: Some(Upstream::parse(&format!("http://{origin}"), "").unwrap()),
+        ..Policy::default()
+    };
     let (_proxy, address, _) = proxy(policy, Bounds::default(), Reach::All).await;
     let request = "GET http://packages.example/a?b=c HTTP/1.1\r\nHost: elsewhere\r\nProxy-Authorization: Basic eA==\r\n\r\n";
     let answer = exchange(address, request).await;
-    assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.to_lowercase().contains("x-hop"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && !answer.to_lowercase().contains("x-hop"),
+        "{answer}"
+    );
     let head = heads.recv().unwrap().to_lowercase();
     assert!(head.starts_with("get /a?b=c http/1.1"), "{head}");
-    assert!(head.contains("host: packages.example\r\n") && !head.contains("proxy-authorization"), "{head}");
+    assert!(
+        head.contains("host: packages.example\r\n") && !head.contains("proxy-authorization"),
+        "{head}"
+    );
 }
 
 #[tokio::test]
@@ -147,7 +177,11 @@ async fn a_step_without_network_reaches_nothing_and_a_role_only_its_hosts() {
 #[tokio::test]
 async fn what_is_not_a_proxy_request_is_refused() {
     let (_proxy, address, _) = proxy(Policy::default(), Bounds::default(), Reach::All).await;
-    for request in ["GET / HTTP/1.1\r\nHost: x\r\n\r\n", "GET ftp://a/ HTTP/1.1\r\nHost: x\r\n\r\n", "CONNECT a:0 HTTP/1.1\r\nHost: x\r\n\r\n"] {
+    for request in [
+        "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET ftp://a/ HTTP/1.1\r\nHost: x\r\n\r\n",
+        "CONNECT a:0 HTTP/1.1\r\nHost: x\r\n\r\n",
+    ] {
         let answer = exchange(address, request).await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{request}: {answer}");
     }

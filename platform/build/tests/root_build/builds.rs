@@ -2,6 +2,9 @@
 
 use std::time::Instant;
 
+use berth_model::{Digest, Runtime};
+use sha2::{Digest as _, Sha256};
+
 use crate::platform::{Built, Platform, Source};
 
 pub(crate) fn layers(built: &Built) -> Vec<&str> {
@@ -27,7 +30,10 @@ async fn a_static_site_is_served_by_nginx_from_its_own_layer() {
     let running = platform.run(first.outcome()).await;
     let page = running.get("/", "");
     assert_eq!(page.status, 200);
-    assert!(page.body.contains("It is moored") && page.header("content-type").unwrap().starts_with("text/html"));
+    assert!(
+        page.body.contains("It is moored")
+            && page.header("content-type").unwrap().starts_with("text/html")
+    );
     let tag = page.header("etag").unwrap().to_owned();
     assert_eq!(running.get("/", &format!("If-None-Match: {tag}\r\n")).status, 304);
     assert_eq!(running.get("/", &format!("If-None-Match: W/{tag}\r\n")).status, 304);
@@ -40,7 +46,10 @@ async fn a_static_site_is_served_by_nginx_from_its_own_layer() {
     assert!(missing.body.contains("Not here"));
     running.stop().await;
 
-    let changed = site.clone().edit("public/index.html", "moored", "docked").with("berth.toml", "[static]\nspa = true\n");
+    let changed = site
+        .clone()
+        .edit("public/index.html", "moored", "docked")
+        .with("berth.toml", "[static]\nspa = true\n");
     let second = platform.build(&mut app, &changed).await;
     show("static, changed", &second);
     assert!(!second.outcome().container_started);
@@ -70,14 +79,16 @@ async fn a_flask_app_gets_a_server_and_a_change_of_source_starts_no_container() 
     running.stop().await;
 
     let begun = Instant::now();
-    let second = platform.build(&mut app, &flask.clone().edit("app.py", "Hello from Flask", "Hello again")).await;
+    let second = platform
+        .build(&mut app, &flask.clone().edit("app.py", "Hello from Flask", "Hello again"))
+        .await;
     eprintln!("second build: {:?}", begun.elapsed());
     show("python, changed", &second);
     assert!(!second.outcome().container_started);
     assert_eq!(second.outcome().output.layers[..3], first.outcome().output.layers[..3]);
 
     // Another data folder knows nothing of the first builds: the same image all the same.
-    let fresh = platform.build(&mut platform.app(), &flask).await;
+    let fresh = platform.build(&mut platform.fresh_app(), &flask).await;
     show("python, as another app", &fresh);
     assert_eq!(fresh.outcome().output, first.outcome().output);
     platform.stop().await;
@@ -97,14 +108,38 @@ async fn an_express_app_runs_on_the_node_it_asks_for_and_a_change_of_source_star
     running.stop().await;
 
     let begun = Instant::now();
-    let second = platform.build(&mut app, &express.clone().edit("server.js", "Hello from Express", "Hello again")).await;
+    let second = platform
+        .build(&mut app, &express.clone().edit("server.js", "Hello from Express", "Hello again"))
+        .await;
     eprintln!("second build: {:?}", begun.elapsed());
     show("node, changed", &second);
     assert!(!second.outcome().container_started);
     assert_eq!(second.outcome().output.layers[..4], first.outcome().output.layers[..4]);
 
-    let fresh = platform.build(&mut platform.app(), &express).await;
+    let fresh = platform.build(&mut platform.fresh_app(), &express).await;
     show("node, as another app", &fresh);
     assert_eq!(fresh.outcome().output, first.outcome().output);
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_is_an_image_without_layers() {
+    let platform = Platform::start().await;
+    let component = wat::parse_str(
+        r#"(component (component $none) (instance $handler (instantiate $none))
+           (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#,
+    )
+    .unwrap();
+    let digest = Digest::from_sha256(Sha256::digest(&component).into());
+    let source = Source::default().with_bytes("app.wasm", component.clone()).with("notes.md", "x");
+    let built = platform.build(&mut platform.app(), &source).await;
+    show("wasm", &built);
+    let outcome = built.outcome();
+    assert!(outcome.output.layers.is_empty() && !outcome.container_started);
+    assert_eq!(outcome.output.manifest.runtime, Runtime::Wasm { component: digest });
+    assert_eq!(platform.blobs.read(&digest, 1 << 20).unwrap(), component);
+    let other = Source::default().with_bytes("app.wasm", wat::parse_str("(component)").unwrap());
+    let text = platform.build(&mut platform.app(), &other).await.error();
+    assert!(text.contains("app.wasm") && text.contains("wasi:http/incoming-handler"), "{text}");
     platform.stop().await;
 }

@@ -44,23 +44,64 @@ async fn a_source_that_nothing_fits_gets_every_reason() {
     let platform = Platform::start().await;
     let mut app = platform.app();
     let text = platform.build(&mut app, &Source::of(&[("notes.md", "x")])).await.error();
-    for part in ["No buildpack fits", "wasm", "python", "there is no requirements.txt", "there is no package.json", "there is no index.html", "there is no Procfile"] {
+    for part in [
+        "No buildpack fits",
+        "wasm",
+        "python",
+        "there is no requirements.txt",
+        "there is no package.json",
+        "there is no index.html",
+        "there is no Procfile",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let table = [
         (Source::of(&[("requirments.txt", "flask")]), "did you mean requirements.txt?"),
-        (Source::of(&[("requirements.txt", ""), ("Procfile", "web: a\n<<<<<<< HEAD\n")]), "Procfile, line 2: a merge conflict"),
+        (
+            Source::of(&[("requirements.txt", ""), ("Procfile", "web: a\n<<<<<<< HEAD\n")]),
+            "Procfile, line 2: a merge conflict",
+        ),
         (Source::of(&[("index.html", ""), ("Procfile", "web a")]), "Procfile, line 1"),
-        (Source::of(&[("index.html", ""), ("berth.toml", "[build]\nbuildpack = ['x']")]), "berth.toml, line 2: unknown key 'buildpack'. Did you mean 'buildpacks'?"),
-        (Source::of(&[("index.html", ""), ("berth.toml", "[build]\nbuildpacks = ['ruby']")]), "names the buildpack 'ruby', which is not installed"),
-        (Source::of(&[("index.html", ""), ("berth.toml", "[build]\nbuildpacks = ['node']")]), "do not fit its source"),
+        (
+            Source::of(&[("index.html", ""), ("berth.toml", "[build]\nbuildpack = ['x']")]),
+            "berth.toml, line 2: unknown key 'buildpack'. Did you mean 'buildpacks'?",
+        ),
+        (
+            Source::of(&[("index.html", ""), ("berth.toml", "[build]\nbuildpacks = ['ruby']")]),
+            "names the buildpack 'ruby', which is not installed",
+        ),
+        (
+            Source::of(&[("index.html", ""), ("berth.toml", "[build]\nbuildpacks = ['node']")]),
+            "do not fit its source",
+        ),
         (Source::of(&[("package.json", "{\n  oops\n}")]), "package.json, line 2"),
-        (Source::of(&[("package.json", "{}"), ("package-lock.json", "{}"), ("yarn.lock", "")]), "several package managers"),
-        (Source::of(&[("package.json", r#"{"engines":{"node":"18"}}"#)]), "asks for Node 18, which is not in the inventory. There are: 20.0.0 to"),
-        (Source::of(&[("requirements.txt", ""), (".python-version", "3.9")]), "asks for Python 3.9, which is not in the inventory. There are: 3.11"),
-        (Source::of(&[("requirements.txt", ""), ("runtime.txt", "python-3.11")]), ".python-version"),
-        (Source::of(&[("requirements.txt", "-r more.txt")]), "names the file 'more.txt', which is not in the commit"),
-        (Source::of(&[("index.html", ""), ("app.json", r#"{"env":{"API_KEY":{"required":true}}}"#)]), "berth config set API_KEY="),
+        (
+            Source::of(&[("package.json", "{}"), ("package-lock.json", "{}"), ("yarn.lock", "")]),
+            "several package managers",
+        ),
+        (
+            Source::of(&[("package.json", r#"{"engines":{"node":"18"}}"#)]),
+            "asks for Node 18, which is not in the inventory. There are: 20.0.0 to",
+        ),
+        (
+            Source::of(&[("requirements.txt", ""), (".python-version", "3.9")]),
+            "asks for Python 3.9, which is not in the inventory. There are: 3.11",
+        ),
+        (
+            Source::of(&[("requirements.txt", ""), ("runtime.txt", "python-3.11")]),
+            ".python-version",
+        ),
+        (
+            Source::of(&[("requirements.txt", "-r more.txt")]),
+            "names the file 'more.txt', which is not in the commit",
+        ),
+        (
+            Source::of(&[
+                ("index.html", ""),
+                ("app.json", r#"{"env":{"API_KEY":{"required":true}}}"#),
+            ]),
+            "berth config set API_KEY=",
+        ),
         (Source::of(&[("app.wasm", "\0asm\u{1}\0\0\0")]), "not a component"),
     ];
     for (source, part) in table {
@@ -77,11 +118,22 @@ async fn a_step_that_fails_says_so_and_its_output_is_shown_without_secrets() {
     app.config.insert("API_TOKEN".to_owned(), "very-secret-value-1".to_owned());
     let built = run(&platform, &mut app, "import os, sys\nprint('token', os.environ['API_TOKEN'])\nprint('\\x1b[2Jcleared')\nsys.exit(3)\n").await;
     assert!(built.error().contains("exit code 3"), "{}", built.error());
-    assert!(built.log().contains("token [API_TOKEN]") && !built.log().contains("very-secret-value-1"), "{}", built.log());
+    assert!(
+        built.log().contains("token [API_TOKEN]") && !built.log().contains("very-secret-value-1"),
+        "{}",
+        built.log()
+    );
     assert!(!built.log().contains('\u{1b}'));
     assert!(app.restored.is_none());
-    let missing = platform.build(&mut app, &Source::of(&[("requirements.txt", "surely-no-such-package-berth==9\n")])).await;
-    assert!(missing.error().contains("pip install") && missing.log().contains("No matching distribution"), "{}", missing.log());
+    let missing = platform
+        .build(&mut app, &Source::of(&[("requirements.txt", "surely-no-such-package-berth==9\n")]))
+        .await;
+    assert!(
+        missing.error().contains("pip install")
+            && missing.log().contains("No matching distribution"),
+        "{}",
+        missing.log()
+    );
     platform.stop().await;
 }
 
@@ -93,8 +145,20 @@ async fn a_build_container_is_confined() {
     let log = built.log();
     built.outcome();
     for line in [
-        "uid 1000 1000", "CapEff 0000000000000000", "NoNewPrivs 1", "Seccomp 2", "interfaces lo", "direct refused", "metadata 403", "host 403",
-        "no network in this step: 403", "write /usr refused", "agent socket absent", "HOME /tmp", "CI true", "epoch 1700000000",
+        "uid 1000 1000",
+        "CapEff 0000000000000000",
+        "NoNewPrivs 1",
+        "Seccomp 2",
+        "interfaces lo",
+        "direct refused",
+        "metadata 403",
+        "host 403",
+        "no network in this step: 403",
+        "write /usr refused",
+        "agent socket absent",
+        "HOME /tmp",
+        "CI true",
+        "epoch 1700000000",
     ] {
         assert!(log.contains(line), "{line}\n{log}");
     }
@@ -125,7 +189,8 @@ async fn a_cancelled_build_ends_at_once_with_its_container() {
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_processes_disk_and_time_are_bounded() {
     let limits = Limits { memory_mib: 256, pids: 64, disk_mib: 512, ..Limits::build() };
-    let platform = Platform::start_with(Settings { limits, build_s_max: 12, ..Settings::default() }).await;
+    let platform =
+        Platform::start_with(Settings { limits, build_s_max: 12, ..Settings::default() }).await;
     let mut app = platform.app();
     let built = run(&platform, &mut app, "x = bytearray(400 << 20)\nprint(len(x))\n").await;
     assert!(built.log().contains("256 MiB of memory"), "{}", built.log());
@@ -135,6 +200,10 @@ async fn memory_processes_disk_and_time_are_bounded() {
     let built = run(&platform, &mut app, "n = 0\nwith open('/tmp/hog', 'wb') as f:\n    try:\n        while n < 2000:\n            f.write(bytes(1 << 20)); n += 1\n    except OSError as e:\n        print('disk ends:', e.errno)\n").await;
     assert!(built.log().contains("disk ends: 28"), "{}", built.log());
     let built = run(&platform, &mut app, "import time\ntime.sleep(600)\n").await;
-    assert!(built.error().contains("ran out of time") || built.error().contains("longer than"), "{}", built.error());
+    assert!(
+        built.error().contains("ran out of time") || built.error().contains("longer than"),
+        "{}",
+        built.error()
+    );
     platform.stop().await;
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use berth_blobs::BlobStore;
 use berth_blobs::tar::{Attributes, Rules, Tree};
@@ -57,7 +57,11 @@ impl Built {
     pub(crate) fn outcome(&self) -> &Outcome {
         match &self.result {
             Ok(outcome) => outcome,
-            Err(error) => panic!("{error} {:?}\n{}", std::error::Error::source(error).map(ToString::to_string), self.log()),
+            Err(error) => panic!(
+                "{error} {:?}\n{}",
+                std::error::Error::source(error).map(ToString::to_string),
+                self.log()
+            ),
         }
     }
 
@@ -96,13 +100,16 @@ impl Platform {
         let lock = File::create(data.join("test.lock")).unwrap();
         tokio::task::block_in_place(|| flock(&lock, FlockOperation::LockExclusive).unwrap());
         fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).unwrap();
+        remove_others(&data);
         let id = id(&data);
         let bin = data.join("bin/test");
         let _gone = fs::remove_dir_all(&bin);
         fs::create_dir_all(&bin).unwrap();
         for program in ["berth-agent", "berth-init"] {
             let from = programs().join(program);
-            fs::copy(&from, bin.join(program)).unwrap_or_else(|error| panic!("{}: {error}; cargo xtask builds it", from.display()));
+            fs::copy(&from, bin.join(program)).unwrap_or_else(|error| {
+                panic!("{}: {error}; cargo xtask builds it", from.display())
+            });
         }
         let child = serve(&data, &bin);
         let agent = Agent::at(format!("/run/berth/{id}/agent.sock"));
@@ -112,12 +119,16 @@ impl Platform {
         for (stack, name) in [(Stack::Debian12Run, "run"), (Stack::Debian12Build, "build")] {
             stacks.push(vec![make(&agent, &blobs, &data, stack, name).await]);
         }
+        collect(&agent, &blobs, &stacks).await;
         let buildpacks = buildpacks(&data).await;
         let inventory = Inventory::load(None).unwrap();
         let builder = Builder::new(agent.clone(), blobs.clone(), buildpacks, inventory, settings);
         let build_stack = stacks.pop().unwrap();
         let run_stack = stacks.pop().unwrap();
-        let ids = AtomicU64::new(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap());
+        let ids = AtomicU64::new(
+            u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis())
+                .unwrap(),
+        );
         Self { _lock: lock, child, agent, blobs, builder, run_stack, build_stack, ids }
     }
 
@@ -125,7 +136,13 @@ impl Platform {
         make(self.ids.fetch_add(1, Ordering::Relaxed), [7; 10])
     }
 
+    /// An app whose build caches stay from test to test, so that registries are spared.
     pub(crate) fn app(&self) -> App {
+        App { id: warm(), config: BTreeMap::new(), restored: None }
+    }
+
+    /// An app that was never built.
+    pub(crate) fn fresh_app(&self) -> App {
         App { id: self.id(AppId::new), config: BTreeMap::new(), restored: None }
     }
 
@@ -220,6 +237,35 @@ fn serve(data: &Path, bin: &Path) -> Child {
     child
 }
 
+fn warm() -> AppId {
+    AppId::new(1, [7; 10])
+}
+
+/// Takes away what earlier tests built.
+async fn collect(agent: &Agent, blobs: &BlobStore, stacks: &[Vec<LayerRef>]) {
+    let layers: Vec<Digest> = stacks.iter().flatten().map(|layer| layer.diff_id).collect();
+    blobs.gc(&layers.iter().copied().collect(), Duration::ZERO).unwrap();
+    let live = berth_container::Live { layers, instances: Vec::new(), apps: vec![warm()] };
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, &serde_json::to_vec(&live).unwrap()).unwrap();
+    std::io::Seek::rewind(&mut file).unwrap();
+    agent.call(&Request::Gc, &[file.into()]).await.unwrap();
+}
+
+/// Folders of other lists of packages: nobody needs them any more.
+fn remove_others(data: &Path) {
+    for entry in fs::read_dir(data.parent().unwrap()).unwrap().flatten() {
+        let path = entry.path();
+        let ours = entry.file_name().to_string_lossy().starts_with("build-") && path != data;
+        let Some(lock) = ours.then(|| File::open(path.join("test.lock")).ok()).flatten() else {
+            continue;
+        };
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _left = fs::remove_dir_all(&path);
+        }
+    }
+}
+
 /// Whatever a test left that did not come to its end.
 async fn stop_all(agent: &Agent) {
     let (reply, _) = agent.call(&Request::List, &[]).await.unwrap();
@@ -240,9 +286,15 @@ async fn make(agent: &Agent, blobs: &BlobStore, data: &Path, stack: Stack, name:
     }
     let (tar, tar_out) = std::io::pipe().unwrap();
     let (lines, lines_out) = std::io::pipe().unwrap();
-    let storing = { let blobs = blobs.clone(); tokio::task::spawn_blocking(move || blobs.put(tar, 4 << 30).unwrap()) };
+    let storing = {
+        let blobs = blobs.clone();
+        tokio::task::spawn_blocking(move || blobs.put(tar, 4 << 30).unwrap())
+    };
     let telling = tokio::task::spawn_blocking(move || {
-        BufReader::new(lines).lines().map_while(Result::ok).for_each(|line| eprintln!("stack: {line}"));
+        BufReader::new(lines)
+            .lines()
+            .map_while(Result::ok)
+            .for_each(|line| eprintln!("stack: {line}"));
     });
     let descriptors = [OwnedFd::from(tar_out), OwnedFd::from(lines_out)];
     let mut session = agent.session(&Request::Stack { stack }, &descriptors).await.unwrap();
@@ -252,7 +304,13 @@ async fn make(agent: &Agent, blobs: &BlobStore, data: &Path, stack: Stack, name:
         match session.reply().await.unwrap() {
             (Reply::Attached {}, sockets) => {
                 let listener = TcpListener::from(sockets.into_iter().next().unwrap());
-                let served = Proxy::serve(listener, Arc::new(Policy::default()), Bounds::default(), Arc::new(|line: &str| eprintln!("{line}"))).unwrap();
+                let served = Proxy::serve(
+                    listener,
+                    Arc::new(Policy::default()),
+                    Bounds::default(),
+                    Arc::new(|line: &str| eprintln!("{line}")),
+                )
+                .unwrap();
                 served.allow(Reach::of(&["debian".to_owned()]));
                 proxy = Some(served);
             }
@@ -275,17 +333,28 @@ async fn buildpacks(data: &Path) -> Vec<Loaded> {
     let mut loaded = Vec::new();
     for id in BUILDPACKS {
         let file = programs().join(format!("buildpacks/{id}.wasm"));
-        let bytes = fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}; cargo xtask builds it", file.display()));
+        let bytes = fs::read(&file)
+            .unwrap_or_else(|error| panic!("{}: {error}; cargo xtask builds it", file.display()));
         let digest = Digest::from_sha256(Sha256::digest(&bytes).into());
         let code = cache
             .code(EngineKind::Extensions, digest, |out| async move {
-                tokio::task::spawn_blocking(move || berth_extensions::compile(EngineKind::Extensions, bytes.as_slice(), File::from(out)))
-                    .await
-                    .unwrap()
+                tokio::task::spawn_blocking(move || {
+                    berth_extensions::compile(
+                        EngineKind::Extensions,
+                        bytes.as_slice(),
+                        File::from(out),
+                    )
+                })
+                .await
+                .unwrap()
             })
             .await
             .unwrap();
-        loaded.push(Loaded { id: id.to_owned(), digest, component: Arc::new(engine.load(&code).unwrap()) });
+        loaded.push(Loaded {
+            id: id.to_owned(),
+            digest,
+            component: Arc::new(engine.load(&code).unwrap()),
+        });
     }
     loaded
 }
@@ -301,16 +370,20 @@ impl Source {
 
     /// One of the sample apps.
     pub(crate) fn sample(name: &str) -> Self {
+        Self::folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/apps").join(name))
+    }
+
+    /// Every file of a folder.
+    pub(crate) fn folder(root: &Path) -> Self {
         let mut source = Self::default();
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/apps").join(name);
-        let mut folders = vec![root.clone()];
+        let mut folders = vec![root.to_owned()];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(&folder).unwrap() {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
                     folders.push(path);
                 } else {
-                    let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+                    let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
                     source.0.insert(name, (fs::read(&path).unwrap(), false));
                 }
             }
@@ -343,7 +416,8 @@ impl Source {
             let attributes = if *executable { Attributes::EXECUTABLE } else { Attributes::PLAIN };
             tree.file(path.as_bytes(), attributes, bytes.len() as u64, bytes.clone()).unwrap();
         }
-        let (tar, _) = tree.write(Vec::new(), Rules::App, |bytes| Ok(std::io::Cursor::new(bytes))).unwrap();
+        let (tar, _) =
+            tree.write(Vec::new(), Rules::App, |bytes| Ok(std::io::Cursor::new(bytes))).unwrap();
         blobs.put(tar.as_slice(), 1 << 30).unwrap().0
     }
 }

@@ -86,7 +86,12 @@ impl Running<'_> {
                 return;
             }
             if Instant::now() > deadline {
-                let (_, logs) = self.platform.agent.call(&Request::Logs { instance: self.instance }, &[]).await.unwrap();
+                let (_, logs) = self
+                    .platform
+                    .agent
+                    .call(&Request::Logs { instance: self.instance }, &[])
+                    .await
+                    .unwrap();
                 let mut text = String::new();
                 for log in logs {
                     let mut bytes = Vec::new();
@@ -116,6 +121,10 @@ impl Running<'_> {
     }
 
     pub(crate) async fn stop(self) {
-        self.platform.agent.call(&Request::Stop { instance: self.instance, grace_ms: 5000 }, &[]).await.unwrap();
+        self.platform
+            .agent
+            .call(&Request::Stop { instance: self.instance, grace_ms: 5000 }, &[])
+            .await
+            .unwrap();
     }
 }

@@ -22,7 +22,15 @@ pub(crate) async fn keys(command: Keys, client: &Client, output: &Output) -> Res
                 let rows: Vec<Vec<String>> = page
                     .items
                     .iter()
-                    .map(|k| vec![k.name.clone(), k.team.clone(), k.role.clone(), k.fingerprint.clone(), k.id.clone()])
+                    .map(|k| {
+                        vec![
+                            k.name.clone(),
+                            k.team.clone(),
+                            k.role.clone(),
+                            k.fingerprint.clone(),
+                            k.id.clone(),
+                        ]
+                    })
                     .collect();
                 table(&["NAME", "TEAM", "ROLE", "FINGERPRINT", "ID"], &rows)
             })
@@ -34,7 +42,9 @@ pub(crate) async fn keys(command: Keys, client: &Client, output: &Output) -> Res
             } else {
                 std::fs::File::open(&file)
                     .and_then(|opened| opened.take(KEY_BYTES_MAX).read_to_string(&mut text))
-                    .map_err(|error| Failure::failed(format!("cannot read {}: {error}", file.display())))?;
+                    .map_err(|error| {
+                        Failure::failed(format!("cannot read {}: {error}", file.display()))
+                    })?;
             }
             if text.contains("PRIVATE KEY") {
                 return Err(Failure::usage("that is a private key; it was not sent")
@@ -46,17 +56,23 @@ pub(crate) async fn keys(command: Keys, client: &Client, output: &Output) -> Res
         }
         Keys::Remove { key } => {
             let keys = all::<KeyView>(client, "/v1/keys").await?;
-            let matching: Vec<&KeyView> = keys.items.iter().filter(|k| k.id == key || k.name == key).collect();
+            let matching: Vec<&KeyView> =
+                keys.items.iter().filter(|k| k.id == key || k.name == key).collect();
             match matching.as_slice() {
                 [found] => client.delete(&format!("/v1/keys/{}", segment(&found.id))).await,
                 [] => Err(Failure::failed(format!("there is no key '{key}'"))),
-                _ => Err(Failure::failed(format!("several keys are called '{key}'")).with_hint("give the id")),
+                _ => Err(Failure::failed(format!("several keys are called '{key}'"))
+                    .with_hint("give the id")),
             }
         }
     }
 }
 
-pub(crate) async fn tokens(command: Tokens, client: &Client, output: &Output) -> Result<(), Failure> {
+pub(crate) async fn tokens(
+    command: Tokens,
+    client: &Client,
+    output: &Output,
+) -> Result<(), Failure> {
     match command {
         Tokens::List => {
             let tokens = all::<TokenView>(client, "/v1/tokens").await?;
@@ -94,7 +110,8 @@ pub(crate) async fn teams(command: Teams, client: &Client, output: &Output) -> R
             })
         }
         Teams::Create { name } => {
-            let team: TeamView = client.send_json(Method::POST, "/v1/teams", &CreateTeam { name }).await?;
+            let team: TeamView =
+                client.send_json(Method::POST, "/v1/teams", &CreateTeam { name }).await?;
             output.value(&team, |team| format!("the team {} exists", team.name))
         }
     }

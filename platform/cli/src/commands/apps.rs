@@ -47,7 +47,8 @@ pub(crate) async fn run(command: Apps, client: &Client, output: &Output) -> Resu
         }
         Apps::Rename { new_name, app } => {
             let body = ChangeApp { name: Some(new_name), deploy_branch: None };
-            let app: AppView = client.send_json(Method::PATCH, &app_path(&app, client)?, &body).await?;
+            let app: AppView =
+                client.send_json(Method::PATCH, &app_path(&app, client)?, &body).await?;
             output.value(&app, info)
         }
         Apps::Destroy { app, yes } => {
@@ -62,14 +63,18 @@ pub(crate) async fn run(command: Apps, client: &Client, output: &Output) -> Resu
 }
 
 fn info(app: &AppView) -> String {
-    let scale: Vec<String> = app.scale.iter().map(|(process, count)| format!("{process}={count}")).collect();
+    let scale: Vec<String> =
+        app.scale.iter().map(|(process, count)| format!("{process}={count}")).collect();
     let rows = [
         ("name", app.name.clone()),
         ("team", app.team.clone()),
         ("release", app.release.map_or("none; push to deploy".to_owned(), |n| format!("v{n}"))),
         ("state", if app.stopped { "stopped".to_owned() } else { "on".to_owned() }),
         ("scale", scale.join(" ")),
-        ("deploy branch", app.deploy_branch.clone().unwrap_or_else(|| "the first that is pushed".to_owned())),
+        (
+            "deploy branch",
+            app.deploy_branch.clone().unwrap_or_else(|| "the first that is pushed".to_owned()),
+        ),
         ("urls", app.urls.join(" ")),
         ("git over HTTP", app.git_http.clone()),
         ("git over SSH", app.git_ssh.clone()),
@@ -86,10 +91,17 @@ fn confirm(yes: bool, name: &str, output: &Output) -> Result<(), Failure> {
         return Err(Failure::usage(format!("this destroys {name} with all its releases and data"))
             .with_hint("say --yes"));
     }
-    let _ = write!(std::io::stderr(), "This destroys {name} with all its releases and data. Type its name: ");
+    let _ = write!(
+        std::io::stderr(),
+        "This destroys {name} with all its releases and data. Type its name: "
+    );
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
-    if answer.trim() == name { Ok(()) } else { Err(Failure::failed("not destroyed: that is another name")) }
+    if answer.trim() == name {
+        Ok(())
+    } else {
+        Err(Failure::failed("not destroyed: that is another name"))
+    }
 }
 
 /// Adds the remote `berth`, with ourselves as the helper that knows the token.
@@ -113,29 +125,42 @@ fn add_remote(app: &AppView, client: &Client, output: &Output) {
     let own = std::env::current_exe().map_or("berth".to_owned(), |path| path.display().to_string());
     let helper = format!("!'{own}' git-credential");
     git(&["config", &format!("credential.{}.helper", client.server()), &helper]);
-    output.note(&format!("the git remote `berth` is {}; deploy with: git push berth HEAD:main", app.git_http));
+    output.note(&format!(
+        "the git remote `berth` is {}; deploy with: git push berth HEAD:main",
+        app.git_http
+    ));
 }
 
-pub(crate) async fn domains(command: Domains, client: &Client, output: &Output) -> Result<(), Failure> {
+pub(crate) async fn domains(
+    command: Domains,
+    client: &Client,
+    output: &Output,
+) -> Result<(), Failure> {
     match command {
         Domains::List(app) => {
-            let domains = all::<DomainView>(client, &format!("{}/domains", app_path(&app, client)?)).await?;
+            let domains =
+                all::<DomainView>(client, &format!("{}/domains", app_path(&app, client)?)).await?;
             output.value(&domains, |page| {
                 let rows: Vec<Vec<String>> = page
                     .items
                     .iter()
-                    .map(|d| vec![d.domain.clone(), if d.default { "default" } else { "" }.to_owned()])
+                    .map(|d| {
+                        vec![d.domain.clone(), if d.default { "default" } else { "" }.to_owned()]
+                    })
                     .collect();
                 table(&["DOMAIN", ""], &rows)
             })
         }
         Domains::Add { domain, app } => {
             let path = format!("{}/domains", app_path(&app, client)?);
-            let added: DomainView = client.send_json(Method::POST, &path, &AddDomain { domain }).await?;
+            let added: DomainView =
+                client.send_json(Method::POST, &path, &AddDomain { domain }).await?;
             output.value(&added, |d| format!("{} is routed to the app", d.domain))
         }
         Domains::Remove { domain, app } => {
-            client.delete(&format!("{}/domains/{}", app_path(&app, client)?, segment(&domain))).await
+            client
+                .delete(&format!("{}/domains/{}", app_path(&app, client)?, segment(&domain)))
+                .await
         }
     }
 }

@@ -13,11 +13,13 @@ pub(crate) async fn run(command: Builds, client: &Client, output: &Output) -> Re
     match command {
         Builds::Create(app) => {
             let path = format!("{}/builds", app_path(&app, client)?);
-            let build: BuildView = client.send_json(Method::POST, &path, &serde_json::json!({})).await?;
+            let build: BuildView =
+                client.send_json(Method::POST, &path, &serde_json::json!({})).await?;
             follow(&format!("{path}/{}", segment(&build.id)), client, output).await
         }
         Builds::List(app) => {
-            let builds = all::<BuildView>(client, &format!("{}/builds", app_path(&app, client)?)).await?;
+            let builds =
+                all::<BuildView>(client, &format!("{}/builds", app_path(&app, client)?)).await?;
             output.value(&builds, |page| {
                 let rows: Vec<Vec<String>> = page
                     .items
@@ -40,7 +42,8 @@ pub(crate) async fn run(command: Builds, client: &Client, output: &Output) -> Re
         }
         Builds::Cancel { build, app } => {
             let path = format!("{}/builds/{}/cancel", app_path(&app, client)?, segment(&build));
-            let build: BuildView = client.send_json(Method::POST, &path, &serde_json::json!({})).await?;
+            let build: BuildView =
+                client.send_json(Method::POST, &path, &serde_json::json!({})).await?;
             output.value(&build, |build| format!("{} is {}", build.id, build.state))
         }
     }

@@ -37,7 +37,8 @@ pub(crate) async fn run(command: Config, client: &Client, output: &Output) -> Re
             let config = read(&app, client).await?;
             output.value(&config.variables, |variables| {
                 if variables.is_empty() {
-                    output.note("Nothing is set. Set something with `berth config set NAME=VALUE`.");
+                    output
+                        .note("Nothing is set. Set something with `berth config set NAME=VALUE`.");
                 }
                 variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
             })
@@ -48,10 +49,12 @@ pub(crate) async fn run(command: Config, client: &Client, output: &Output) -> Re
                 variables.iter().map(|(name, value)| quote(name, value)).collect()
             };
             match format {
-                Format::Envfile => output.data(&lines(&|name, value| format!("{name}={}\n", pairs::quoted(value)))),
-                Format::Shell => {
-                    output.data(&lines(&|name, value| format!("export {name}={}\n", pairs::shell_quoted(value))))
+                Format::Envfile => {
+                    output.data(&lines(&|name, value| format!("{name}={}\n", pairs::quoted(value))))
                 }
+                Format::Shell => output.data(&lines(&|name, value| {
+                    format!("export {name}={}\n", pairs::shell_quoted(value))
+                })),
                 Format::Json => {
                     let text = serde_json::to_string_pretty(&variables);
                     output.data(&text.map_err(|error| Failure::failed(error.to_string()))?)
@@ -93,7 +96,8 @@ async fn change(
 ) -> Result<(), Failure> {
     let path = app_path(app, client)?;
     let body = ChangeConfig { variables, no_restart };
-    let changed: ConfigChanged = client.send_json(Method::PATCH, &format!("{path}/config"), &body).await?;
+    let changed: ConfigChanged =
+        client.send_json(Method::PATCH, &format!("{path}/config"), &body).await?;
     if let Some(deployment) = &changed.deployment {
         follow_deployment(client, &path, deployment, output).await?;
     }

@@ -25,7 +25,9 @@ pub(crate) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     output.value(&checks, |checks| {
         checks
             .iter()
-            .map(|c| format!("{} {:<10} {}\n", if c.ok { "ok  " } else { "FAIL" }, c.name, c.detail))
+            .map(|c| {
+                format!("{} {:<10} {}\n", if c.ok { "ok  " } else { "FAIL" }, c.name, c.detail)
+            })
             .collect()
     })?;
     if well { Ok(()) } else { Err(Failure::failed("the platform is not well")) }

@@ -12,7 +12,9 @@ use crate::pairs;
 
 pub(crate) async fn run(command: Plan, client: &Client, output: &Output) -> Result<(), Failure> {
     let (app, request): (App, PlanRequest) = match command {
-        Plan::Scale { counts, app } => (app, PlanRequest::Scale { processes: pairs::counts(&counts)? }),
+        Plan::Scale { counts, app } => {
+            (app, PlanRequest::Scale { processes: pairs::counts(&counts)? })
+        }
         Plan::ConfigSet { variables, app } => {
             let set = pairs::variables(&variables)?.into_keys().collect();
             (app, PlanRequest::Config { set, unset: Vec::new() })

@@ -12,7 +12,11 @@ use crate::client::{Client, segment};
 use crate::failure::Failure;
 use crate::output::{Output, table};
 
-pub(crate) async fn stacks(command: Stacks, client: &Client, output: &Output) -> Result<(), Failure> {
+pub(crate) async fn stacks(
+    command: Stacks,
+    client: &Client,
+    output: &Output,
+) -> Result<(), Failure> {
     match command {
         Stacks::List => {
             let stacks = all::<StackView>(client, "/v1/stacks").await?;
@@ -35,10 +39,18 @@ pub(crate) async fn stacks(command: Stacks, client: &Client, output: &Output) ->
         }
         Stacks::Update { stack } => {
             let path = format!("/v1/stacks/{}/update", segment(&stack));
-            let made: Vec<StackView> = client.send_json(Method::POST, &path, &serde_json::json!({})).await?;
+            let made: Vec<StackView> =
+                client.send_json(Method::POST, &path, &serde_json::json!({})).await?;
             output.value(&made, |made| {
                 made.iter()
-                    .map(|s| format!("{} ({}) is {}\n", s.name, s.part, s.digest.clone().unwrap_or_default()))
+                    .map(|s| {
+                        format!(
+                            "{} ({}) is {}\n",
+                            s.name,
+                            s.part,
+                            s.digest.clone().unwrap_or_default()
+                        )
+                    })
                     .collect()
             })
         }
@@ -48,7 +60,9 @@ pub(crate) async fn stacks(command: Stacks, client: &Client, output: &Output) ->
 pub(crate) async fn down(command: &Down, client: &Client, output: &Output) -> Result<(), Failure> {
     if !command.yes {
         if !output.may_ask() {
-            return Err(Failure::usage("this stops every app of the platform").with_hint("say --yes"));
+            return Err(
+                Failure::usage("this stops every app of the platform").with_hint("say --yes")
+            );
         }
         let _ = write!(std::io::stderr(), "This stops every app of the platform. Type `down`: ");
         let mut answer = String::new();
@@ -58,7 +72,8 @@ pub(crate) async fn down(command: &Down, client: &Client, output: &Output) -> Re
         }
     }
     let path = format!("/v1/down?grace_ms={}", command.grace_ms);
-    let _: serde_json::Value = client.send_json(Method::POST, &path, &serde_json::json!({})).await?;
+    let _: serde_json::Value =
+        client.send_json(Method::POST, &path, &serde_json::json!({})).await?;
     output.note("the platform stops; data stays");
     Ok(())
 }
@@ -71,7 +86,11 @@ pub(crate) fn completions(shell: clap_complete::Shell, output: &Output) -> Resul
 
 /// git's credential protocol (git-credential(1)): it asks on standard input, and the answer is the
 /// token, for this platform only.
-pub(crate) fn git_credential(operation: &str, client: &Client, output: &Output) -> Result<(), Failure> {
+pub(crate) fn git_credential(
+    operation: &str,
+    client: &Client,
+    output: &Output,
+) -> Result<(), Failure> {
     if operation != "get" || client.token().is_empty() {
         return Ok(());
     }

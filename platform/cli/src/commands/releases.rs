@@ -9,7 +9,11 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{Output, table};
 
-pub(crate) async fn run(command: Releases, client: &Client, output: &Output) -> Result<(), Failure> {
+pub(crate) async fn run(
+    command: Releases,
+    client: &Client,
+    output: &Output,
+) -> Result<(), Failure> {
     match command {
         Releases::List(app) => {
             let path = format!("{}/releases", app_path(&app, client)?);
@@ -20,7 +24,13 @@ pub(crate) async fn run(command: Releases, client: &Client, output: &Output) -> 
                     .iter()
                     .map(|r| {
                         let current = if r.current { "current" } else { "" };
-                        vec![format!("v{}", r.number), when(r.created_at), r.actor.clone(), current.to_owned(), r.reason.clone()]
+                        vec![
+                            format!("v{}", r.number),
+                            when(r.created_at),
+                            r.actor.clone(),
+                            current.to_owned(),
+                            r.reason.clone(),
+                        ]
                     })
                     .collect();
                 table(&["RELEASE", "MADE", "BY", "", "WHY"], &rows)
@@ -32,11 +42,16 @@ pub(crate) async fn run(command: Releases, client: &Client, output: &Output) -> 
             output.value(&release, show)
         }
         Releases::Diff { from, to, app } => {
-            let path =
-                format!("{}/releases/{}/diff/{}", app_path(&app, client)?, number(&from)?, number(&to)?);
+            let path = format!(
+                "{}/releases/{}/diff/{}",
+                app_path(&app, client)?,
+                number(&from)?,
+                number(&to)?
+            );
             let diff: ReleaseDiff = client.get(&path).await?;
             output.value(&diff, |diff| {
-                let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "(none)".to_owned());
+                let or_none =
+                    |value: &Option<String>| value.clone().unwrap_or_else(|| "(none)".to_owned());
                 let rows: Vec<Vec<String>> = diff
                     .changes
                     .iter()
@@ -79,8 +94,7 @@ fn show(release: &ReleaseView) -> String {
 
 /// `v3` or `3`.
 fn number(text: &str) -> Result<u64, Failure> {
-    text.strip_prefix('v')
-        .unwrap_or(text)
-        .parse()
-        .map_err(|_| Failure::usage(format!("'{text}' is not a release; releases are called v1, v2, v3")))
+    text.strip_prefix('v').unwrap_or(text).parse().map_err(|_| {
+        Failure::usage(format!("'{text}' is not a release; releases are called v1, v2, v3"))
+    })
 }

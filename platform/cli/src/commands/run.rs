@@ -17,13 +17,19 @@ pub(crate) async fn run(command: Run, client: &Client, output: &Output) -> Resul
         command: command.command,
         detach: command.detach,
         timeout_s: command.timeout_s,
-        terminal: terminal.then(attach::size).flatten().map(|(rows, columns)| Size { rows, columns }),
+        terminal: terminal
+            .then(attach::size)
+            .flatten()
+            .map(|(rows, columns)| Size { rows, columns }),
     };
     let instance: InstanceView = client.send_json(Method::POST, &path, &body).await?;
     if command.detach {
         return output.value(&instance, |instance| instance.id.clone());
     }
-    ended(attach::attach(client, &format!("{path}/{}/attach", segment(&instance.id)), terminal).await?)
+    ended(
+        attach::attach(client, &format!("{path}/{}/attach", segment(&instance.id)), terminal)
+            .await?,
+    )
 }
 
 pub(crate) async fn exec(command: Exec, client: &Client) -> Result<(), Failure> {
@@ -45,7 +51,8 @@ async fn find(app: &str, name: &str, client: &Client) -> Result<String, Failure>
         return Ok(name.to_owned());
     }
     let instances: Page<InstanceView> = all(client, &format!("{app}/instances")).await?;
-    let mut running: Vec<&InstanceView> = instances.items.iter().filter(|i| i.name == name).collect();
+    let mut running: Vec<&InstanceView> =
+        instances.items.iter().filter(|i| i.name == name).collect();
     // During a deploy two instances may have the name; the newer one is meant.
     running.sort_by_key(|i| (i.state == "ready", i.release));
     running.last().map(|i| i.id.clone()).ok_or_else(|| {

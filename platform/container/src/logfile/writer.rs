@@ -27,14 +27,8 @@ impl LogWriter {
     /// # Errors
     /// The file cannot be opened or read. A full disk is no error.
     pub fn open(folder: &Path, limits: LogLimits) -> io::Result<Self> {
-        let mut writer = Self {
-            folder: folder.to_path_buf(),
-            limits,
-            file: None,
-            bytes: 0,
-            seq: 0,
-            dropped: 0,
-        };
+        let mut writer =
+            Self { folder: folder.to_path_buf(), limits, file: None, bytes: 0, seq: 0, dropped: 0 };
         writer.append()?;
         writer.seq = writer.last_seq()?;
         writer.end_torn_line()?;

@@ -167,7 +167,10 @@ impl fmt::Display for Effect {
             Self::DestroyApp { name, releases, domains } => {
                 let releases = counted(*releases, "release");
                 let domains = counted(u64::try_from(*domains).unwrap_or(u64::MAX), "domain");
-                write!(f, "destroy app {name} with {releases}, {domains}, its source, configuration and logs")
+                write!(
+                    f,
+                    "destroy app {name} with {releases}, {domains}, its source, configuration and logs"
+                )
             }
             Self::Scale { process, from, to } => write!(f, "scale {process} from {from} to {to}"),
             Self::SetConfig { name, replaces: false, .. } => write!(f, "set {name} (new)"),

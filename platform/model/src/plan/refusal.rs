@@ -14,7 +14,9 @@ pub enum Refusal {
     #[error("the app name '{0}' is taken; choose another one")]
     NameTaken(AppName),
     /// Every block of user ids is in use.
-    #[error("the platform has {BLOCKS} apps, as many as it can hold; destroy one that is not needed any more")]
+    #[error(
+        "the platform has {BLOCKS} apps, as many as it can hold; destroy one that is not needed any more"
+    )]
     Full,
     /// The app does not have such a process.
     #[error("the app has no process type '{process}'; it has {}", list(known))]
@@ -25,10 +27,14 @@ pub enum Refusal {
         known: Vec<ProcessName>,
     },
     /// The manifest says how many instances run.
-    #[error("the number of instances stands in 'formation' of the app's app.json; change it there, or remove it from there, and push")]
+    #[error(
+        "the number of instances stands in 'formation' of the app's app.json; change it there, or remove it from there, and push"
+    )]
     Formation,
     /// One target serves every request.
-    #[error("a Wasm app has one instance, which serves every request at once; it can be scaled to 0 or 1")]
+    #[error(
+        "a Wasm app has one instance, which serves every request at once; it can be scaled to 0 or 1"
+    )]
     WasmScale,
     /// Too many instances.
     #[error("{process}={count} is more than the {SCALE_MAX} instances that one process may have")]
@@ -39,7 +45,9 @@ pub enum Refusal {
         count: u16,
     },
     /// Not the name of a variable.
-    #[error("'{0}' is not a name for a variable: use letters, digits and underscores, not beginning with a digit, 256 bytes at most")]
+    #[error(
+        "'{0}' is not a name for a variable: use letters, digits and underscores, not beginning with a digit, 256 bytes at most"
+    )]
     BadConfigName(String),
     /// The platform sets it.
     #[error("{0} is set by the platform; the app must listen on the port that it names")]
@@ -59,7 +67,9 @@ pub enum Refusal {
     #[error("the value of {0} holds a NUL byte, which an environment cannot hold; encode it")]
     ConfigValueNul(ConfigName),
     /// All values together are too long.
-    #[error("the configuration would have {names} variables of {bytes} bytes together; {CONFIG_NAMES_MAX} of {CONFIG_BYTES_MAX} bytes are allowed")]
+    #[error(
+        "the configuration would have {names} variables of {bytes} bytes together; {CONFIG_NAMES_MAX} of {CONFIG_BYTES_MAX} bytes are allowed"
+    )]
     ConfigTooLarge {
         /// How many variables.
         names: usize,
@@ -79,7 +89,9 @@ pub enum Refusal {
     #[error("the app does not have the domain '{0}'")]
     NoDomain(Domain),
     /// Enough.
-    #[error("the app has {DOMAINS_MAX} domains, as many as it may have; remove one, or use a wildcard")]
+    #[error(
+        "the app has {DOMAINS_MAX} domains, as many as it may have; remove one, or use a wildcard"
+    )]
     TooManyDomains,
     /// There is nothing that could run.
     #[error("nothing was released yet; push first")]

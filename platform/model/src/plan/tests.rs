@@ -62,7 +62,10 @@ fn state() -> State {
         current: Some(5),
         newest_release: 5,
         domains: ["www.example.org".parse().unwrap()].into(),
-        others: vec![("taken.example.org".parse().unwrap(), team(2)), ("*.wild.example.org".parse().unwrap(), team(2))],
+        others: vec![
+            ("taken.example.org".parse().unwrap(), team(2)),
+            ("*.wild.example.org".parse().unwrap(), team(2)),
+        ],
         ..State::default()
     }
 }
@@ -88,7 +91,15 @@ fn each_change_says_what_it_does() {
         ("config set for later", state(), configure(&[("C", "new")], &[], false)),
         ("config set to what is there", state(), configure(&[("A", "hunter2")], &["NONE"], true)),
         ("rollback", rolled, Change::Rollback { to: Some(3) }),
-        ("deploy", state(), Change::Deploy { image: Digest::from_sha256([9; 32]), manifest: Box::new(release(1, 1).manifest), commit: "fedcba9876".into() }),
+        (
+            "deploy",
+            state(),
+            Change::Deploy {
+                image: Digest::from_sha256([9; 32]),
+                manifest: Box::new(release(1, 1).manifest),
+                commit: "fedcba9876".into(),
+            },
+        ),
         ("rename", state(), Change::Rename("hallo".parse().unwrap())),
         ("domain", state(), Change::AddDomain("example.org".parse().unwrap())),
         ("domain removed", state(), Change::RemoveDomain("www.example.org".parse().unwrap())),
@@ -97,7 +108,11 @@ fn each_change_says_what_it_does() {
         ("restart", state(), Change::Restart),
         ("deploy branch", state(), Change::SetDeployBranch("main".into())),
         ("destroy", state(), Change::Destroy),
-        ("create", State { app: None, ..state() }, Change::Create { name: "new".parse().unwrap(), team: team(1) }),
+        (
+            "create",
+            State { app: None, ..state() },
+            Change::Create { name: "new".parse().unwrap(), team: team(1) },
+        ),
     ] {
         let plan = plan(&state, &change).unwrap();
         text.push_str(&format!("# {title}: {}\n{plan}\n", plan.kind));
@@ -111,7 +126,10 @@ fn a_plan_never_shows_a_value() {
     let json = serde_json::to_string(&plan).unwrap();
     let shown = format!("{plan:?}{plan}{json}");
     assert!(!shown.contains("swordfish"), "{shown}");
-    assert!(json.contains(r#"{"kind":"set_config","name":"A","value":"***","replaces":true}"#), "{json}");
+    assert!(
+        json.contains(r#"{"kind":"set_config","name":"A","value":"***","replaces":true}"#),
+        "{json}"
+    );
 }
 
 #[test]
@@ -119,7 +137,8 @@ fn what_stands_against_a_change_is_said() {
     let mut formation = state();
     formation.base.as_mut().unwrap().manifest.formation.insert("web".parse().unwrap(), 2);
     let mut wasm = state();
-    wasm.base.as_mut().unwrap().manifest.runtime = Runtime::Wasm { component: Digest::from_sha256([0; 32]) };
+    wasm.base.as_mut().unwrap().manifest.runtime =
+        Runtime::Wasm { component: Digest::from_sha256([0; 32]) };
     let mut stopped = state();
     stopped.app.as_mut().unwrap().settings.stopped = true;
     let mut fresh = State { base: None, current: None, newest_release: 0, ..state() };

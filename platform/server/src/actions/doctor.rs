@@ -16,7 +16,10 @@ pub(super) async fn checks(actions: &RoomActions) -> Vec<Check> {
     let router = if actions.pipeline.router.is_connected() {
         well("router", "it answers")
     } else {
-        ill("router", "it does not answer; it goes on with its last routes, and is started again when it ends")
+        ill(
+            "router",
+            "it does not answer; it goes on with its last routes, and is started again when it ends",
+        )
     };
     vec![agent, router, disk(&actions.data)]
 }
@@ -35,7 +38,11 @@ fn disk(folder: &std::path::Path) -> Check {
             let percent = (found.f_bavail * 100).checked_div(found.f_blocks).unwrap_or(0);
             let free = (found.f_bavail * found.f_frsize) >> 30;
             let text = format!("{free} GiB ({percent} %) free in {}", folder.display());
-            if percent >= FREE_PERCENT_MIN { well("disk", &text) } else { ill("disk", &format!("{text}; free some space")) }
+            if percent >= FREE_PERCENT_MIN {
+                well("disk", &text)
+            } else {
+                ill("disk", &format!("{text}; free some space"))
+            }
         }
         Err(error) => ill("disk", &format!("cannot look at {}: {error}", folder.display())),
     }

@@ -24,7 +24,7 @@ const FRAME_BYTES: usize = 16 * 1024;
 
 /// Commands that wait for their client. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Waiting(Arc<Mutex<HashMap<InstanceId, (AppId, Session)>>>);
+pub(crate) struct Waiting(Arc<Mutex<HashMap<InstanceId, (AppId, Session)>>>);
 
 impl Waiting {
     fn put(&self, app: AppId, run: InstanceId, session: Session) {
@@ -45,14 +45,18 @@ impl Waiting {
                 waiting.insert(run, other);
                 Err(ActionError::Missing(format!("there is no run {run}")))
             }
-            None => Err(ActionError::Missing(format!("no command waits as {run}; it was attached to, or waited too long"))),
+            None => Err(ActionError::Missing(format!(
+                "no command waits as {run}; it was attached to, or waited too long"
+            ))),
         }
     }
 }
 
 fn refused(error: DeployError) -> ActionError {
     match error {
-        DeployError::NoApp { .. } | DeployError::NotRunning { .. } => ActionError::Missing(error.to_string()),
+        DeployError::NoApp { .. } | DeployError::NotRunning { .. } => {
+            ActionError::Missing(error.to_string())
+        }
         DeployError::NoRelease { .. }
         | DeployError::NoCommands { .. }
         | DeployError::EmptyCommand
@@ -61,12 +65,18 @@ fn refused(error: DeployError) -> ActionError {
     }
 }
 
-pub(super) async fn start(actions: &RoomActions, app: App, run: NewRun) -> Result<InstanceRecord, ActionError> {
+pub(super) async fn start(
+    actions: &RoomActions,
+    app: App,
+    run: NewRun,
+) -> Result<InstanceRecord, ActionError> {
     let command = Command {
         argv: argv(actions, &app, run.command).await?,
         env: env(run.terminal),
         tty: run.terminal.map(terminal),
-        time_ms_max: run.timeout_s.map_or(TIME_MS_MAX, |s| s.saturating_mul(1000).clamp(1, TIME_MS_MAX)),
+        time_ms_max: run
+            .timeout_s
+            .map_or(TIME_MS_MAX, |s| s.saturating_mul(1000).clamp(1, TIME_MS_MAX)),
     };
     let deploys = &actions.pipeline.deploys;
     if run.detach {
@@ -93,13 +103,20 @@ pub(super) async fn exec(
         time_ms_max: TIME_MS_MAX,
     };
     let label = instance.label();
-    let attached = actions.pipeline.deploys.exec(app.id, Some(&label), command).await.map_err(refused)?;
+    let attached =
+        actions.pipeline.deploys.exec(app.id, Some(&label), command).await.map_err(refused)?;
     Ok(session(attached))
 }
 
 /// A process type alone stands for its command, as Heroku's users expect.
-async fn argv(actions: &RoomActions, app: &App, command: Vec<String>) -> Result<Vec<String>, ActionError> {
-    let ([word], Some(release)) = (command.as_slice(), app.current_release) else { return Ok(command) };
+async fn argv(
+    actions: &RoomActions,
+    app: &App,
+    command: Vec<String>,
+) -> Result<Vec<String>, ActionError> {
+    let ([word], Some(release)) = (command.as_slice(), app.current_release) else {
+        return Ok(command);
+    };
     let Ok(process) = word.parse::<ProcessName>() else { return Ok(command) };
     let release = actions.pipeline.store.release(release).await.map_err(internal)?;
     let named = release.and_then(|release| release.manifest.processes.get(&process).cloned());
@@ -152,7 +169,9 @@ fn session(attached: Attached) -> Session {
         }
         writing.abort();
         let last = match ended {
-            Ok(exit) => Output::Exit(ExitView { code: exit.code, oom: exit.oom, timed_out: exit.timed_out }),
+            Ok(exit) => {
+                Output::Exit(ExitView { code: exit.code, oom: exit.oom, timed_out: exit.timed_out })
+            }
             Err(error) => Output::Error(error.to_string()),
         };
         let _ = to_client.send(last).await;
@@ -160,7 +179,11 @@ fn session(attached: Attached) -> Session {
     Session { input, output }
 }
 
-async fn read(mut from: impl AsyncRead + Unpin, to: mpsc::Sender<Output>, frame: fn(Bytes) -> Output) {
+async fn read(
+    mut from: impl AsyncRead + Unpin,
+    to: mpsc::Sender<Output>,
+    frame: fn(Bytes) -> Output,
+) {
     let mut buffer = vec![0; FRAME_BYTES];
     while let Ok(count) = from.read(&mut buffer).await {
         if count == 0 || to.send(frame(Bytes::copy_from_slice(&buffer[..count]))).await.is_err() {
@@ -169,7 +192,11 @@ async fn read(mut from: impl AsyncRead + Unpin, to: mpsc::Sender<Output>, frame:
     }
 }
 
-async fn write(mut to: impl AsyncWrite + Unpin, mut from: mpsc::Receiver<Input>, resize: impl Fn(Size)) {
+async fn write(
+    mut to: impl AsyncWrite + Unpin,
+    mut from: mpsc::Receiver<Input>,
+    resize: impl Fn(Size),
+) {
     while let Some(input) = from.recv().await {
         match input {
             Input::Bytes(bytes) => {

@@ -20,7 +20,9 @@ pub(super) async fn settle(pipeline: &Pipeline, app: AppId) -> Result<(), Action
     pipeline.deploys.wake(app);
     let settled = async {
         loop {
-            let Some(snapshot) = records.snapshot(app).await.map_err(internal)? else { return Ok(()) };
+            let Some(snapshot) = records.snapshot(app).await.map_err(internal)? else {
+                return Ok(());
+            };
             if is_settled(&snapshot) {
                 return Ok(());
             }
@@ -71,5 +73,9 @@ fn hopeless(snapshot: &Snapshot) -> Option<String> {
         .filter(|row| row.release == current.id && row.state == InstanceState::Failed)
         .filter(|row| row.restarts == snapshot.app.settings.restarts)
         .max_by_key(|row| row.id)?;
-    Some(format!("{}: {}", failed.label(), failed.error.clone().unwrap_or_else(|| "it ended".to_owned())))
+    Some(format!(
+        "{}: {}",
+        failed.label(),
+        failed.error.clone().unwrap_or_else(|| "it ended".to_owned())
+    ))
 }

@@ -24,8 +24,7 @@ pub(super) async fn list_apps(
     let own = Resource::OfTeam(call.caller.team);
     call.may(Verb::Read, &own, || ApiError::not_found("team", ""))?;
     let wanted = query.wanted()?;
-    let rows =
-        call.store().apps(call.sees_only(), wanted.after(), wanted.limit_and_one()).await?;
+    let rows = call.store().apps(call.sees_only(), wanted.after(), wanted.limit_and_one()).await?;
     let page = wanted.page(rows, |app| app.name.to_string());
     let mut items = Vec::with_capacity(page.items.len());
     for app in &page.items {
@@ -113,11 +112,18 @@ pub(super) async fn view(call: &Call, app: &App) -> Result<AppView, ApiError> {
     let mut hosts = vec![default_host(call, app)];
     hosts.extend(call.store().domains(app.id).await?.into_iter().map(|row| row.name.to_string()));
     let port = call.platform.http.port();
-    let urls = hosts
-        .iter()
-        .filter(|host| !host.starts_with("*."))
-        .map(|host| if port == 80 { format!("http://{host}/") } else { format!("http://{host}:{port}/") })
-        .collect();
+    let urls =
+        hosts
+            .iter()
+            .filter(|host| !host.starts_with("*."))
+            .map(|host| {
+                if port == 80 {
+                    format!("http://{host}/")
+                } else {
+                    format!("http://{host}:{port}/")
+                }
+            })
+            .collect();
     let scale = match &release {
         Some(release) => release
             .manifest

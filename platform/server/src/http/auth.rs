@@ -56,9 +56,7 @@ async fn caller(
         .map(|(_, token)| token.trim())
         .filter(|token| !token.is_empty() && token.len() <= TOKEN_BYTES_MAX);
     let found = match token {
-        Some(token) => {
-            platform.store.caller_by_token(token, address, (platform.now_ms)()).await?
-        }
+        Some(token) => platform.store.caller_by_token(token, address, (platform.now_ms)()).await?,
         None => None,
     };
     match found {

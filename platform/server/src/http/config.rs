@@ -22,10 +22,8 @@ pub(super) async fn show_config(
 ) -> Result<Json<ConfigView>, ApiError> {
     let app = call.app(&app, Verb::ReadConfig).await?;
     let (version, values) = call.store().config(app.id).await?;
-    let variables = values
-        .iter()
-        .map(|(name, value)| (name.to_string(), value.reveal().to_owned()))
-        .collect();
+    let variables =
+        values.iter().map(|(name, value)| (name.to_string(), value.reveal().to_owned())).collect();
     Ok(Json(ConfigView { version, variables }))
 }
 

@@ -92,7 +92,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
             ApiError::bad_request(format!("the body is not JSON: {}", error.into_inner()))
         }
     })?;
-    reader.end().map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?;
+    reader
+        .end()
+        .map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?;
     Ok(value)
 }
 

@@ -119,14 +119,28 @@ mod tests {
     fn only_loopback_and_configured_names_are_own() {
         let hosts = ["api.example.org".to_owned()];
         let own = |name: &str| name.parse().is_ok_and(|name| is_own(&name, &hosts));
-        for good in
-            ["localhost", "LOCALHOST:8081", "127.0.0.1", "127.0.0.1:1", "[::1]:8081", "api.example.org", "localhost.:80"]
-        {
+        for good in [
+            "localhost",
+            "LOCALHOST:8081",
+            "127.0.0.1",
+            "127.0.0.1:1",
+            "[::1]:8081",
+            "api.example.org",
+            "localhost.:80",
+        ] {
             assert!(own(good), "{good}");
         }
-        for bad in
-            ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1", "0.0.0.0", "[::]", "x@localhost", "example.org", ""]
-        {
+        for bad in [
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "10.0.0.1",
+            "0.0.0.0",
+            "[::]",
+            "x@localhost",
+            "example.org",
+            "",
+        ] {
             assert!(!own(bad), "{bad}");
         }
     }

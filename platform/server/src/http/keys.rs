@@ -58,10 +58,7 @@ pub(super) async fn add_key(
 /// Remove a key.
 #[utoipa::path(delete, path = "/v1/keys/{key}", tag = "access", params(("key" = String, Path)),
     responses((status = 204, description = "It may push no more."), Problems))]
-pub(super) async fn remove_key(
-    call: Call,
-    Path(id): Path<String>,
-) -> Result<StatusCode, ApiError> {
+pub(super) async fn remove_key(call: Call, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
     let absent = || ApiError::not_found("key", &id);
     let parsed: KeyId = id.parse().map_err(|_| absent())?;
     let key = call.store().key(parsed).await?.ok_or_else(absent)?;

@@ -73,7 +73,11 @@ pub(super) async fn diff_releases(
         let (before, after) = (before.processes.get(name), after.processes.get(name));
         differ(format!("process {name}"), before.map(command), after.map(command));
     }
-    differ("release phase".into(), before.release.as_ref().map(command), after.release.as_ref().map(command));
+    differ(
+        "release phase".into(),
+        before.release.as_ref().map(command),
+        after.release.as_ref().map(command),
+    );
     let before = call.store().config_of(app.id, from.config_version).await?;
     let after = call.store().config_of(app.id, to.config_version).await?;
     for name in union(before.keys(), after.keys()) {

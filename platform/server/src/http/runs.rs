@@ -136,7 +136,8 @@ pub(super) async fn exec_in_instance(
 fn exec_query(query: &str) -> Result<(Vec<String>, Option<Size>), ApiError> {
     let (mut command, mut rows, mut columns) = (Vec::new(), None, None);
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        let number = || value.parse().map_err(|_| ApiError::invalid(name.clone(), "use 1 to 65535"));
+        let number =
+            || value.parse().map_err(|_| ApiError::invalid(name.clone(), "use 1 to 65535"));
         match &*name {
             "command" => command.push(value.into_owned()),
             "rows" => rows = Some(number()?),
@@ -226,9 +227,15 @@ mod tests {
 
     #[test]
     fn odd_commands_and_sizes_are_refused() {
-        for query in
-            ["", "command=", "command=a&rows=1", "command=a&rows=0&columns=1", "command=a&rows=x&columns=1", "command=a%00", "command=a&x=1"]
-        {
+        for query in [
+            "",
+            "command=",
+            "command=a&rows=1",
+            "command=a&rows=0&columns=1",
+            "command=a&rows=x&columns=1",
+            "command=a%00",
+            "command=a&x=1",
+        ] {
             assert!(exec_query(query).is_err(), "{query}");
         }
     }

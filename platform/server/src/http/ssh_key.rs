@@ -32,7 +32,9 @@ impl std::str::FromStr for PublicKey {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.contains("PRIVATE KEY") {
-            return Err("this is a private key, which nobody else should ever see; give the .pub file");
+            return Err(
+                "this is a private key, which nobody else should ever see; give the .pub file",
+            );
         }
         let text = text.trim();
         if text.len() > LINE_BYTES_MAX || text.contains(['\n', '\r']) {
@@ -55,7 +57,8 @@ impl std::str::FromStr for PublicKey {
         }
         if kind == "ssh-rsa" {
             let modulus = fields.get(2).copied().unwrap_or_default();
-            let bytes = modulus.iter().position(|byte| *byte != 0).map_or(0, |at| modulus.len() - at);
+            let bytes =
+                modulus.iter().position(|byte| *byte != 0).map_or(0, |at| modulus.len() - at);
             if bytes * 8 < RSA_BITS_MIN {
                 return Err("RSA keys need 2048 bits; make another one with ssh-keygen -t ed25519");
             }
@@ -88,7 +91,8 @@ mod tests {
     use super::*;
 
     /// Made with ssh-keygen, as is the fingerprint.
-    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO4OJQChOPeKTLlmiNo30923XiSUZBt0Tiaz2XF2Eaze comment";
+    const KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO4OJQChOPeKTLlmiNo30923XiSUZBt0Tiaz2XF2Eaze comment";
 
     #[test]
     fn a_key_is_known_by_the_fingerprint_that_openssh_shows() {
@@ -101,9 +105,17 @@ mod tests {
     fn what_is_no_good_key_is_refused() {
         let cut = &KEY[..60];
         let other = KEY.replacen("ssh-ed25519", "ecdsa-sha2-nistp256", 1);
-        for text in
-            ["", "ssh-ed25519", "ssh-dss AAAA", "ssh-foo AAAA", "ssh-ed25519 %%%", cut, &other, "-----BEGIN OPENSSH PRIVATE KEY-----", "a b\nc d"]
-        {
+        for text in [
+            "",
+            "ssh-ed25519",
+            "ssh-dss AAAA",
+            "ssh-foo AAAA",
+            "ssh-ed25519 %%%",
+            cut,
+            &other,
+            "-----BEGIN OPENSSH PRIVATE KEY-----",
+            "a b\nc d",
+        ] {
             assert!(text.parse::<PublicKey>().is_err(), "{text}");
         }
     }

@@ -20,8 +20,7 @@ pub(super) async fn list_teams(
 ) -> Result<Json<Page<TeamView>>, ApiError> {
     call.team(None, Verb::Read).await?;
     let wanted = query.wanted()?;
-    let rows =
-        call.store().teams(call.sees_only(), wanted.after(), wanted.limit_and_one()).await?;
+    let rows = call.store().teams(call.sees_only(), wanted.after(), wanted.limit_and_one()).await?;
     let page = wanted.page(rows, |team| team.name.to_string());
     Ok(Json(page::map(page, |team| view(&team))))
 }

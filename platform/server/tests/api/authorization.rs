@@ -9,7 +9,8 @@ use crate::Api;
 
 const CALLERS: [&str; 5] = ["nobody", "other", "viewer", "owner", "admin"];
 const TABLE: &str = include_str!("../../src/http/authorization.table");
-const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO4OJQChOPeKTLlmiNo30923XiSUZBt0Tiaz2XF2Eaze";
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO4OJQChOPeKTLlmiNo30923XiSUZBt0Tiaz2XF2Eaze";
 
 /// Statuses by operation, in the order of [`CALLERS`].
 fn table() -> BTreeMap<String, Vec<u16>> {
@@ -47,7 +48,9 @@ fn body(operation: &str) -> Option<Value> {
         "PATCH /v1/apps/{app}/config" => json!({"variables": {"A": "1", "PASSWORD": null}}),
         "POST /v1/apps/{app}/rollback" => json!({"release": 1}),
         "POST /v1/apps/{app}/runs" => json!({"command": ["ls"]}),
-        "POST /v1/keys" => json!({"name": "new", "public_key": KEY, "team": "default", "role": "viewer"}),
+        "POST /v1/keys" => {
+            json!({"name": "new", "public_key": KEY, "team": "default", "role": "viewer"})
+        }
         "POST /v1/tokens" => json!({"name": "new", "team": "default", "role": "viewer"}),
         "POST /v1/teams" => json!({"name": "new"}),
         _ => return None,
@@ -142,10 +145,14 @@ async fn lists_have_only_what_the_caller_may_see() {
     assert_eq!(names(api.must("other", "GET", "/v1/teams", None).await), ["other"]);
     assert_eq!(names(api.must("admin", "GET", "/v1/teams", None).await), ["default", "other"]);
     assert_eq!(names(api.must("other", "GET", "/v1/tokens", None).await), ["other"]);
-    assert_eq!(api.must("owner", "GET", "/v1/tokens", None).await["items"].as_array().unwrap().len(), 5);
+    assert_eq!(
+        api.must("owner", "GET", "/v1/tokens", None).await["items"].as_array().unwrap().len(),
+        5
+    );
     assert_eq!(names(api.must("other", "GET", "/v1/keys", None).await), [""; 0]);
     let events = api.must("other", "GET", "/v1/events?limit=200", None).await;
-    let kinds: Vec<&str> = events["items"].as_array().unwrap().iter().map(|e| e["kind"].as_str().unwrap()).collect();
+    let kinds: Vec<&str> =
+        events["items"].as_array().unwrap().iter().map(|e| e["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["team.created", "token.created"]);
     let (status, _) = api.call("other", "GET", "/v1/events?app=hello", None).await;
     assert_eq!(status, 404);

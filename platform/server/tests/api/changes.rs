@@ -42,14 +42,20 @@ async fn configuration_is_set_read_and_released_without_showing_values() {
 #[tokio::test]
 async fn an_app_is_created_changed_and_destroyed() {
     let api = Api::start().await;
-    let answer = api.request("developer", "POST", "/v1/apps").json(&json!({"name": "new"})).send().await.unwrap();
+    let answer = api
+        .request("developer", "POST", "/v1/apps")
+        .json(&json!({"name": "new"}))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.headers()["location"], "/v1/apps/new");
     let app: Value = answer.json().await.unwrap();
     let port = api.address.port();
     assert_eq!(app["git_http"], json!(format!("http://127.0.0.1:{port}/git/new.git")));
     assert_eq!(app["git_ssh"], "ssh://git@127.0.0.1:2222/new");
     assert_eq!(app["urls"], json!(["http://new.localhost:8080/"]));
-    let (status, problem) = api.call("developer", "POST", "/v1/apps", Some(json!({"name": "new"}))).await;
+    let (status, problem) =
+        api.call("developer", "POST", "/v1/apps", Some(json!({"name": "new"}))).await;
     assert_eq!((status.as_u16(), &problem["type"]), (409, &json!("taken")));
     let (status, _) = api.call("developer", "DELETE", "/v1/apps/new", None).await;
     assert_eq!(status, 403, "a developer does not destroy");
@@ -87,8 +93,14 @@ async fn plans_of_every_kind_are_made_and_nothing_happens() {
     let before = api.store.newest_event().await.unwrap();
     for (request, first) in [
         (json!({"change": "config", "set": ["PASSWORD", "NEW"], "unset": []}), "set NEW (new)"),
-        (json!({"change": "rollback", "release": 1}), "create release v3: Rollback to v1 (image 010101010101, configuration 1)"),
-        (json!({"change": "destroy"}), "destroy app hello with 2 releases, 1 domain, its source, configuration and logs"),
+        (
+            json!({"change": "rollback", "release": 1}),
+            "create release v3: Rollback to v1 (image 010101010101, configuration 1)",
+        ),
+        (
+            json!({"change": "destroy"}),
+            "destroy app hello with 2 releases, 1 domain, its source, configuration and logs",
+        ),
     ] {
         let plan = api.must("viewer", "POST", "/v1/apps/hello/plan", Some(request)).await;
         assert_eq!(plan["changes"][0], json!(first));
@@ -115,7 +127,11 @@ async fn the_same_request_with_a_key_is_done_once() {
     assert_eq!(api.store.releases(api.app.id, None, 10).await.unwrap().len(), 3);
     assert_eq!(rollback("one", 2).await.unwrap().status(), 422, "another request");
     assert_eq!(rollback("two", 99).await.unwrap().status(), 404);
-    assert_eq!(rollback("two", 1).await.unwrap().status(), 202, "a refused request gives its key back");
+    assert_eq!(
+        rollback("two", 1).await.unwrap().status(),
+        202,
+        "a refused request gives its key back"
+    );
 }
 
 #[tokio::test]
@@ -135,7 +151,8 @@ async fn lists_come_in_pages_without_gaps() {
             None => break,
         }
     }
-    let expected: Vec<String> = (0..7).map(|n| format!("app-{n}")).chain(["hello".to_owned()]).collect();
+    let expected: Vec<String> =
+        (0..7).map(|n| format!("app-{n}")).chain(["hello".to_owned()]).collect();
     assert_eq!(names, expected);
     for (path, count) in [
         ("/v1/apps/hello/releases?limit=1", 2),
@@ -166,12 +183,21 @@ async fn instances_are_shown_with_what_is_known_of_them_now() {
     let items = page["items"].as_array().unwrap();
     assert_eq!(items.len(), 1, "one-off commands have a list of their own");
     assert_eq!(items[0]["name"], "web.1");
-    assert_eq!((&items[0]["attempt"], &items[0]["memory_bytes"], &items[0]["release"]), (&json!(2), &json!(1024), &json!(2)));
+    assert_eq!(
+        (&items[0]["attempt"], &items[0]["memory_bytes"], &items[0]["release"]),
+        (&json!(2), &json!(1024), &json!(2))
+    );
     let runs = api.must("viewer", "GET", "/v1/apps/hello/runs", None).await;
     assert_eq!(runs["items"][0]["name"], "run.1");
     let body = json!({"command": ["sleep", "1"], "detach": true});
     let run = api.must("developer", "POST", "/v1/apps/hello/runs", Some(body)).await;
     assert_eq!(run["role"], "detached");
-    api.must("developer", "DELETE", &format!("/v1/apps/hello/runs/{}", run["id"].as_str().unwrap()), None).await;
+    api.must(
+        "developer",
+        "DELETE",
+        &format!("/v1/apps/hello/runs/{}", run["id"].as_str().unwrap()),
+        None,
+    )
+    .await;
     assert!(api.rooms.was_asked(&format!("stop {}", run["id"].as_str().unwrap())));
 }

@@ -21,7 +21,8 @@ async fn only_the_servers_own_names_are_answered() {
         (String::new(), 421),
     ] {
         for path in ["/healthz", "/v1/openapi.json", "/v1/me", "/nothing"] {
-            let answer = api.request("admin", "GET", path).header(HOST, &host).send().await.unwrap();
+            let answer =
+                api.request("admin", "GET", path).header(HOST, &host).send().await.unwrap();
             let expected = if path == "/nothing" && expected == 200 { 404 } else { expected };
             assert_eq!(answer.status().as_u16(), expected, "{host:?} {path}");
         }
@@ -79,7 +80,8 @@ async fn wrong_tokens_of_every_form_are_refused() {
         let request = api.request("nobody", "GET", "/v1/me").header("authorization", &value);
         assert_eq!(request.send().await.unwrap().status(), 401, "{value}");
     }
-    let request = api.request("nobody", "GET", "/v1/me").header("authorization", format!("bearer {good}"));
+    let request =
+        api.request("nobody", "GET", "/v1/me").header("authorization", format!("bearer {good}"));
     assert_eq!(request.send().await.unwrap().status(), 200, "the scheme has no case");
 }
 
@@ -94,19 +96,53 @@ async fn what_is_wrong_with_a_request_is_said_where_it_is() {
         ("PUT", "/v1/apps/hello/scale", json!({"processes": {"web": -1}}), 422, "/processes/web"),
         ("PUT", "/v1/apps/hello/scale", json!({"processes": {"web": 101}}), 422, "/processes/web"),
         ("PUT", "/v1/apps/hello/scale", json!({"processes": {"wbe": 1}}), 422, "/processes/wbe"),
-        ("PATCH", "/v1/apps/hello/config", json!({"variables": {"A-B": "x"}}), 422, "/variables/A-B"),
-        ("PATCH", "/v1/apps/hello/config", json!({"variables": {"PORT": "1"}}), 422, "/variables/PORT"),
+        (
+            "PATCH",
+            "/v1/apps/hello/config",
+            json!({"variables": {"A-B": "x"}}),
+            422,
+            "/variables/A-B",
+        ),
+        (
+            "PATCH",
+            "/v1/apps/hello/config",
+            json!({"variables": {"PORT": "1"}}),
+            422,
+            "/variables/PORT",
+        ),
         ("POST", "/v1/apps/hello/domains", json!({"domain": "x.localhost"}), 422, "/domain"),
         ("POST", "/v1/apps/hello/runs", json!({"command": []}), 422, "/command"),
-        ("POST", "/v1/apps/hello/runs", json!({"command": ["x"], "timeout_s": 0}), 422, "/timeout_s"),
+        (
+            "POST",
+            "/v1/apps/hello/runs",
+            json!({"command": ["x"], "timeout_s": 0}),
+            422,
+            "/timeout_s",
+        ),
         ("POST", "/v1/tokens", json!({"name": "x", "role": "king"}), 422, "/role"),
         ("POST", "/v1/tokens", json!({"name": "a\nb", "role": "viewer"}), 422, "/name"),
-        ("POST", "/v1/tokens", json!({"name": "x", "role": "viewer", "expires_days": 0}), 422, "/expires_days"),
-        ("POST", "/v1/keys", json!({"name": "x", "role": "viewer", "public_key": "ssh-dss AAAA"}), 422, "/public_key"),
+        (
+            "POST",
+            "/v1/tokens",
+            json!({"name": "x", "role": "viewer", "expires_days": 0}),
+            422,
+            "/expires_days",
+        ),
+        (
+            "POST",
+            "/v1/keys",
+            json!({"name": "x", "role": "viewer", "public_key": "ssh-dss AAAA"}),
+            422,
+            "/public_key",
+        ),
     ] {
         let (found, problem) = api.call("admin", method, path, Some(body.clone())).await;
         assert_eq!(found.as_u16(), status, "{method} {path} {body}: {problem}");
-        assert_eq!(problem["errors"][0]["pointer"], json!(pointer), "{method} {path} {body}: {problem}");
+        assert_eq!(
+            problem["errors"][0]["pointer"],
+            json!(pointer),
+            "{method} {path} {body}: {problem}"
+        );
     }
 }
 

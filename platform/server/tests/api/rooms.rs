@@ -95,7 +95,13 @@ fn failed<E: std::error::Error + Send + Sync + 'static>(error: E) -> ActionError
 
 fn part() -> StackPart {
     let digest = Some("sha256:00".to_owned());
-    StackPart { name: "debian-12".into(), part: "run".into(), digest, bytes: Some(1), made_at_ms: None }
+    StackPart {
+        name: "debian-12".into(),
+        part: "run".into(),
+        digest,
+        bytes: Some(1),
+        made_at_ms: None,
+    }
 }
 
 impl Actions for Rooms {
@@ -203,7 +209,9 @@ impl Actions for Rooms {
     }
 
     fn checks(&self) -> Doing<'_, Vec<Check>> {
-        Box::pin(async { Ok(vec![Check { name: "agent".into(), ok: true, detail: "well".into() }]) })
+        Box::pin(async {
+            Ok(vec![Check { name: "agent".into(), ok: true, detail: "well".into() }])
+        })
     }
 
     fn down(&self, grace_ms: u32) -> Doing<'_, ()> {

@@ -44,7 +44,8 @@ async fn a_session_carries_both_ways_and_ends_with_the_exit_code() {
 #[tokio::test]
 async fn more_than_fits_between_goes_through_without_a_standstill() {
     let api = Api::start().await;
-    let socket = connect(&api, &format!("/v1/apps/hello/runs/{}/attach", api.run.id)).await.unwrap();
+    let socket =
+        connect(&api, &format!("/v1/apps/hello/runs/{}/attach", api.run.id)).await.unwrap();
     let (mut to, mut from) = socket.split();
     let block = [&[0_u8][..], &[b'x'; 64 * 1024]].concat();
     let sending = tokio::spawn(async move {
@@ -54,7 +55,9 @@ async fn more_than_fits_between_goes_through_without_a_standstill() {
         to.send(Message::text(r#"{"eof":true}"#)).await.unwrap();
     });
     let mut bytes = 0;
-    while let Some(message) = tokio::time::timeout(Duration::from_secs(10), from.next()).await.unwrap() {
+    while let Some(message) =
+        tokio::time::timeout(Duration::from_secs(10), from.next()).await.unwrap()
+    {
         match message.unwrap() {
             Message::Binary(block) => bytes += block.len() - 1,
             Message::Text(_) => break,

@@ -15,7 +15,9 @@ type Event = (String, String, String);
 
 /// Reads a stream event by event.
 struct Events {
-    body: std::pin::Pin<Box<dyn futures_util::Stream<Item = reqwest::Result<axum::body::Bytes>> + Send>>,
+    body: std::pin::Pin<
+        Box<dyn futures_util::Stream<Item = reqwest::Result<axum::body::Bytes>> + Send>,
+    >,
     text: String,
 }
 
@@ -33,7 +35,8 @@ impl Events {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
                 let field = |name: &str| {
-                    let lines = event.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+                    let lines =
+                        event.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
                     lines.map(|value| value.trim_start().to_owned()).collect::<String>()
                 };
                 let parsed = (field("id"), field("event"), field("data"));
@@ -56,7 +59,8 @@ async fn a_builds_output_is_followed_to_its_end() {
     let path = format!("/v1/apps/hello/builds/{}/log", build.id);
     let line = |text: &str| vec![text.to_owned()];
     api.store.append_build_log(build.id, &line("one"), 1).await.unwrap();
-    let mut events = Events::open(api.request("viewer", "GET", &format!("{path}?follow=true"))).await;
+    let mut events =
+        Events::open(api.request("viewer", "GET", &format!("{path}?follow=true"))).await;
     let (id, _, data) = events.next().await.unwrap();
     assert_eq!((id.as_str(), data.as_str()), ("1", r#"{"number":1,"line":"one"}"#));
     api.store.append_build_log(build.id, &line("two"), 2).await.unwrap();
@@ -72,7 +76,8 @@ async fn a_builds_output_is_followed_to_its_end() {
     let mut events = Events::open(request.header("last-event-id", "1")).await;
     assert_eq!(events.next().await.unwrap().0, "2");
     assert_eq!(events.next().await.unwrap().1, "end");
-    let text = api.request("viewer", "GET", &path).header("accept", "text/plain").send().await.unwrap();
+    let text =
+        api.request("viewer", "GET", &path).header("accept", "text/plain").send().await.unwrap();
     assert_eq!(text.text().await.unwrap(), "one\ntwo\n");
 }
 
@@ -91,7 +96,8 @@ async fn events_are_followed_from_any_position_without_a_gap() {
     assert_eq!(events.next().await.unwrap().1, "app.stopped");
     assert_eq!(events.next().await.unwrap().1, "app.started");
 
-    let mut other = Events::open(api.request("other", "GET", "/v1/events?follow=true&after=0")).await;
+    let mut other =
+        Events::open(api.request("other", "GET", "/v1/events?follow=true&after=0")).await;
     assert_eq!(other.next().await.unwrap().1, "team.created");
 }
 

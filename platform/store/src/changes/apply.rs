@@ -40,8 +40,7 @@ pub(super) async fn apply(
     if plan.app.is_some() {
         app.generation += 1;
     }
-    let mut progress =
-        Progress { app, release: None, deployment: None, destroyed: false };
+    let mut progress = Progress { app, release: None, deployment: None, destroyed: false };
     configure(store, &mut write, &plan, progress.app.id).await?;
     for effect in &plan.changes {
         one(&mut write, effect, &mut progress).await?;
@@ -241,10 +240,12 @@ async fn queue(
 ) -> Result<Deployment, StoreError> {
     let release = match &progress.release {
         Some(release) if release.number == number => release.id,
-        _ => releases::by_number(write.db(), progress.app.id, number)
-            .await?
-            .ok_or(berth_model::plan::Refusal::NoSuchRelease(number))?
-            .id,
+        _ => {
+            releases::by_number(write.db(), progress.app.id, number)
+                .await?
+                .ok_or(berth_model::plan::Refusal::NoSuchRelease(number))?
+                .id
+        }
     };
     let at_ms = write.by().at_ms;
     let deployment = Deployment {

@@ -20,11 +20,8 @@ pub(super) async fn state(
         Change::Create { name, .. } | Change::Rename(name) => is_taken(db, name).await?,
         _ => false,
     };
-    let state = State {
-        name_taken,
-        platform_domain: store.domain().to_owned(),
-        ..State::default()
-    };
+    let state =
+        State { name_taken, platform_domain: store.domain().to_owned(), ..State::default() };
     let app = match app {
         Some(id) => existing(db, id).await?,
         None => None,
@@ -43,9 +40,7 @@ pub(super) async fn state(
         _ => None,
     };
     let target_config = match &target {
-        Some(target) => {
-            config::values(db, store.sealer(), app.id, target.config_version).await?
-        }
+        Some(target) => config::values(db, store.sealer(), app.id, target.config_version).await?,
         None => Config::new(),
     };
     let (domains, others) = domains(db, app.id).await?;

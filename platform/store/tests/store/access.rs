@@ -10,9 +10,13 @@ fn new_token(store: &Fixture, name: &str, expires_at_ms: Option<i64>) -> NewToke
 #[tokio::test]
 async fn a_token_names_its_bearer_until_it_expires_or_is_revoked() {
     let store = Fixture::new().await;
-    let (token, secret) = store.create_token(&new_token(&store, "ci", Some(1000)), &by()).await.unwrap();
+    let (token, secret) =
+        store.create_token(&new_token(&store, "ci", Some(1000)), &by()).await.unwrap();
     let caller = store.caller_by_token(&secret, None, 999).await.unwrap().unwrap();
-    assert_eq!((caller.name.as_str(), caller.role, caller.team), ("ci", Role::Developer, store.default_team()));
+    assert_eq!(
+        (caller.name.as_str(), caller.role, caller.team),
+        ("ci", Role::Developer, store.default_team())
+    );
     assert_eq!(store.caller_by_token(&secret, None, 1000).await.unwrap(), None);
     assert_eq!(store.caller_by_token("berth_wrong", None, 1).await.unwrap(), None);
     store.revoke_token(token.id, &by()).await.unwrap();

@@ -82,7 +82,10 @@ async fn an_app_that_never_ran_can_be_mended_by_configuration() {
     let app = store.new_app("hello").await;
     let deployment = store.deployed(&app, 1).await.deployment.unwrap().id;
     let failed = DeploymentState::Failed;
-    store.finish_deployment(deployment, failed, Some("no DATABASE_URL".into()), &by()).await.unwrap();
+    store
+        .finish_deployment(deployment, failed, Some("no DATABASE_URL".into()), &by())
+        .await
+        .unwrap();
     let set = store.set(&app, &[("DATABASE_URL", "x")]).await;
     assert_eq!(set.release.unwrap().image, crate::image(1).digest);
     assert!(set.deployment.is_some());

@@ -15,8 +15,16 @@ async fn every_change_writes_exactly_one_event_without_secrets() {
     let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
     assert_eq!(
         kinds,
-        ["app.created", "app.configured", "build.created", "build.finished", "release.created",
-         "deployment.changed", "deployment.changed", "app.stopped"]
+        [
+            "app.created",
+            "app.configured",
+            "build.created",
+            "build.finished",
+            "release.created",
+            "deployment.changed",
+            "deployment.changed",
+            "app.stopped"
+        ]
     );
     let text = format!("{events:?}");
     assert!(!text.contains("swordfish"), "{text}");

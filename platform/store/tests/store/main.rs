@@ -43,7 +43,8 @@ impl std::ops::Deref for Fixture {
 impl Fixture {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("berth.sqlite"), &KEY, "localhost").await.unwrap();
+        let store =
+            Store::open(&folder.path().join("berth.sqlite"), &KEY, "localhost").await.unwrap();
         Self { store, folder }
     }
 
@@ -106,7 +107,8 @@ fn commit(n: u8) -> String {
 }
 
 fn image(n: u8) -> Image {
-    let web = Process { command: vec!["serve".into()], working_dir: "/workspace".into(), check: None };
+    let web =
+        Process { command: vec!["serve".into()], working_dir: "/workspace".into(), check: None };
     Image {
         digest: Digest::from_sha256([n; 32]),
         layers: vec![LayerRef {

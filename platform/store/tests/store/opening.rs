@@ -25,7 +25,11 @@ async fn another_key_is_refused_before_anything_is_done() {
 async fn a_file_that_is_no_database_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("berth.sqlite");
-    std::fs::write(&path, "not a database, but longer than a header needs to be to be looked at ".repeat(20)).unwrap();
+    std::fs::write(
+        &path,
+        "not a database, but longer than a header needs to be to be looked at ".repeat(20),
+    )
+    .unwrap();
     let error = Store::open(&path, &crate::KEY, "localhost").await.unwrap_err();
     assert!(error.to_string().contains("berth.sqlite"), "{error}");
 }

@@ -7,8 +7,11 @@ use crate::{Fixture, by, instance};
 #[tokio::test]
 async fn a_table_has_every_app_with_its_hosts_state_and_targets() {
     let store = Fixture::new().await;
-    let (new, serving, stopped) =
-        (store.new_app("new").await, store.new_app("serving").await, store.new_app("stopped").await);
+    let (new, serving, stopped) = (
+        store.new_app("new").await,
+        store.new_app("serving").await,
+        store.new_app("stopped").await,
+    );
     let old = store.serving(&serving, 1).await;
     let release = store.serving(&serving, 2).await;
     let domain = Change::AddDomain("www.example.org".parse().unwrap());

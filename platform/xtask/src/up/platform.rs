@@ -80,7 +80,9 @@ impl Platform {
                 if let Ok(Err(error)) = self.ended.try_recv() {
                     return Err(error);
                 }
-                if super::samples::get(API, "localhost", "/healthz").is_ok_and(|status| status == 200) {
+                if super::samples::get(API, "localhost", "/healthz")
+                    .is_ok_and(|status| status == 200)
+                {
                     return Ok(());
                 }
                 std::thread::sleep(Duration::from_millis(50));
