@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_container::Reply;
+use berth_container::{FailureCode, Reply};
 
 use crate::connection::Connection;
 use crate::context::Context;
@@ -66,5 +66,10 @@ fn stop_all(context: &Arc<Context>, grace: Duration) -> Vec<String> {
     let outcomes = stops.into_iter().map(|stop| {
         stop.join().unwrap_or_else(|_| Err(Failure::machine("stopping a container panicked")))
     });
-    outcomes.filter_map(|outcome| outcome.err().map(|failure| failure.message)).collect()
+    outcomes
+        .filter_map(Result::err)
+        // Somebody else's stop, which was under way, ended it first.
+        .filter(|failure| failure.code != FailureCode::NotFound)
+        .map(|failure| failure.message)
+        .collect()
 }
