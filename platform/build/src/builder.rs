@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use berth_blobs::BlobStore;
-use berth_container::Agent;
+use berth_container::{Agent, Reply, Request as Ask, Role};
 use berth_extensions::Limits;
 use berth_extensions::buildpack::{Buildpack, BuildpackError, BuildpackHost, Output, Require};
 use berth_model::Digest;
@@ -66,6 +66,23 @@ impl Builder {
         self.buildpacks.iter().map(|loaded| loaded.digest).collect()
     }
 
+    /// Ends the build containers that a platform left which did not come to its own end; call it
+    /// before the first build. Gives their number.
+    ///
+    /// # Errors
+    /// The agent cannot be reached, or refuses.
+    pub async fn end_abandoned(&self) -> Result<usize, BuildError> {
+        let mut ended = 0;
+        if let (Reply::Instances { instances }, _) = self.agent.call(&Ask::List, &[]).await? {
+            for left in instances.iter().filter(|left| left.role == Role::Build) {
+                let stop = Ask::Stop { instance: left.instance, grace_ms: 0 };
+                self.agent.call(&stop, &[]).await?;
+                ended += 1;
+            }
+        }
+        Ok(ended)
+    }
+
     /// Builds. Whatever way it ends, the build container is gone afterwards; to end it early,
     /// cancel the token and go on waiting.
     ///
@@ -88,6 +105,9 @@ impl Builder {
         };
         cancel.cancel();
         let state = &mut *session.state.lock().await;
+        if let Some(starting) = state.starting.take() {
+            state.container = starting.await.ok().and_then(Result::ok);
+        }
         if let Some(container) = state.container.take() {
             container.stop().await;
         }
@@ -260,7 +280,7 @@ async fn call(
         BuildpackError::Guest(error) => {
             BuildError::Guest { id: loaded.id.clone(), problem: format!("was ended: {error}") }
         }
-        BuildpackError::Host(why) => BuildError::platform("do what a buildpack asked for")(why),
+        BuildpackError::Host(why) => BuildError::Host(why),
     })?;
     // What was not met passes to the next buildpack that provides it.
     *plan = others;

@@ -45,6 +45,9 @@ pub enum BuildError {
         /// What happened.
         problem: String,
     },
+    /// The platform could not do what a buildpack asked for.
+    #[error("{0}")]
+    Host(String),
     /// The app cannot be what it says it is.
     #[error("{0}")]
     Component(String),

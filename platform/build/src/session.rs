@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use berth_blobs::BlobStore;
 use berth_container::{Agent, Request as Ask, Role, Start};
 use berth_model::{Digest, LayerRef};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::BuildError;
@@ -53,6 +54,9 @@ pub(crate) struct State {
     pub(crate) workspace: Workspace,
     pub(crate) workspace_in: InContainer,
     pub(crate) container: Option<Container>,
+    /// The container while it starts. A build that ends meanwhile must still end it: it outlives
+    /// the connection that asked for it.
+    pub(crate) starting: Option<JoinHandle<Result<Container, BuildError>>>,
     /// Layers that the container was started with, or that were dropped after they came into it:
     /// what their directories hold is of no use to a layer that is not restored.
     pub(crate) stale: BTreeSet<(String, String)>,
@@ -183,10 +187,16 @@ impl Session {
             let note = Arc::new(move |line: &str| log.body(line));
             let (policy, bounds) =
                 (Arc::clone(&self.settings.network), self.settings.network_bounds);
-            let container = tokio::select! {
-                container = Container::start(&self.agent, start, policy, bounds, note) => container?,
+            let agent = self.agent.clone();
+            let start = async move { Container::start(&agent, start, policy, bounds, note).await };
+            let starting = state.starting.insert(tokio::spawn(start));
+            let started = tokio::select! {
+                started = starting => started,
                 () = self.cancel.cancelled() => return Err(BuildError::Cancelled),
             };
+            state.starting = None;
+            let container =
+                started.map_err(BuildError::platform("start the build container"))??;
             state.container = Some(container);
             state.stale = kept.into_iter().map(|(key, _)| key).collect();
             Self::took(state, "start of the build container", begun.elapsed());

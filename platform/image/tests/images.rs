@@ -1,5 +1,7 @@
 //! Images written, read back, exported, and opened by tools that no one here wrote.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::Path;

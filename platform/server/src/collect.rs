@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use berth_blobs::BlobStore;
 use berth_container::{Agent, Live, Request};
-use berth_model::{App, AppId};
+use berth_model::{App, AppId, Digest};
 use berth_push::Repositories;
 use berth_store::{By, Store};
 
@@ -41,8 +41,14 @@ impl Collector {
 
     async fn collect(&self) -> Result<(), Failure> {
         self.store.sweep(now_ms()).await?;
-        let live: HashSet<_> = self.store.blobs_in_use().await?.into_iter().collect();
+        let mut live: HashSet<_> = self.store.blobs_in_use().await?.into_iter().collect();
         let apps: Vec<AppId> = self.store.app_ids().await?;
+        for app in &apps {
+            // Layers that the app's next build may use again.
+            if let Some(kept) = self.store.layer_metadata(*app).await? {
+                digests(&kept, &mut live);
+            }
+        }
         let mut instances = Vec::new();
         for app in &apps {
             instances.extend(
@@ -95,5 +101,17 @@ impl Collector {
             self.store.erase_app(app.id, &By::system(now_ms())).await?;
         }
         Ok(())
+    }
+}
+
+/// Every digest that stands in a value, wherever.
+fn digests(value: &serde_json::Value, found: &mut HashSet<Digest>) {
+    match value {
+        serde_json::Value::String(text) => found.extend(text.parse::<Digest>().ok()),
+        serde_json::Value::Array(items) => items.iter().for_each(|item| digests(item, found)),
+        serde_json::Value::Object(fields) => {
+            fields.values().for_each(|field| digests(field, found));
+        }
+        _ => {}
     }
 }

@@ -27,4 +27,5 @@ pub mod router;
 pub mod serve;
 pub mod stacks;
 pub mod wasm_host;
+mod wishes;
 pub mod worker;

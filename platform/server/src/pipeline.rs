@@ -4,11 +4,12 @@
 //! image, the release's row with a queued deployment. Up to the release a client that goes away
 //! cancels; after it the deployment is the reconciler's, and the client only watches.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use berth_blobs::BlobStore;
+use berth_build::manifest::ConfigWish;
 use berth_build::{BuildError, Builder};
 use berth_container::Stack as Part;
 use berth_deploy::{Progress, Reconciler};
@@ -28,6 +29,7 @@ use crate::records::StoreRecords;
 use crate::router::Router;
 use crate::stacks::{Layer, StackError, Stacks};
 use crate::wasm_host::WasmApps;
+use crate::wishes;
 
 /// The stack that everything is built for.
 pub(crate) const STACK: &str = "debian-12";
@@ -294,16 +296,37 @@ impl Pipeline {
         let blobs = Arc::clone(&self.blobs);
         let written = tokio::task::spawn_blocking(move || {
             let digest = berth_image::write(&blobs, &outcome.output)?;
-            Ok::<_, berth_image::ImageError>((berth_image::load(&blobs, digest)?, outcome.restored))
+            let image = berth_image::load(&blobs, digest)?;
+            Ok::<_, berth_image::ImageError>((image, outcome.restored, outcome.wishes))
         });
-        let (image, restored) = written
+        let (image, restored, wishes) = written
             .await
             .map_err(|error| Failed::Build(error.to_string()))?
             .map_err(|error| Failed::Build(with_causes(&error)))?;
         let layers = serde_json::from_str(&restored).ok();
+        self.grant_wishes(app.id, &wishes, log).await?;
         let end = BuildEnd::Succeeded { image: &image, layers: layers.as_ref(), memo: Some(memo) };
         self.store.finish_build(row.id, end, &By::system(now_ms())).await?;
         Ok(image)
+    }
+
+    /// Sets what `app.json` wants and the configuration lacks; the release has it.
+    async fn grant_wishes(
+        &self,
+        app: AppId,
+        wishes: &[ConfigWish],
+        log: &BuildLog,
+    ) -> Result<(), Failed> {
+        let config = self.store.config(app).await?.1;
+        let set = wishes::to_set(wishes, &config).map_err(Failed::Build)?;
+        if set.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = set.keys().map(|name| name.as_str()).collect();
+        log.heading(&format!("Setting {} as app.json says", names.join(", ")));
+        let change = Change::Configure { set, unset: BTreeSet::new(), release: false };
+        self.store.change(Some(app), &change, None, &By::system(now_ms())).await?;
+        Ok(())
     }
 
     /// The image of the same inputs, if all its layers are still there.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use berth_blobs::BlobStore;
-use berth_build::proxy::Policy;
+use berth_build::proxy::{Policy, Upstream};
 use berth_build::{Builder, Inventory, Loaded};
 use berth_container::{Reply, Request};
 use berth_deploy::{Embedded, Reconciler, Settings};
@@ -86,9 +86,13 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         roles: config.build.roles.clone(),
         private_hosts: config.build.private_hosts.clone(),
         instances: Some(network.base),
-        upstream: None,
+        upstream: upstream()?,
     });
     let builder = builder(&programs, &compiler, &policy, &data).await?;
+    let ended = builder.end_abandoned().await.context("cannot end what old builds left")?;
+    if ended > 0 {
+        tracing::warn!("{ended} build containers of a platform that was killed were ended");
+    }
 
     let (router, mut drained) =
         Router::new(data.control_folder().join("route.sock"), store.clone());
@@ -207,6 +211,16 @@ async fn adopt_admin_token(
         std::fs::remove_file(&left).with_context(|| format!("cannot remove {}", left.display()))?;
     }
     Ok(())
+}
+
+/// The operator's own proxy, through which builds reach the world.
+fn upstream() -> Result<Option<Upstream>> {
+    let value = |names: [&str; 2]| names.iter().find_map(|name| std::env::var(name).ok());
+    let Some(url) = value(["HTTPS_PROXY", "https_proxy"]).filter(|url| !url.is_empty()) else {
+        return Ok(None);
+    };
+    let except = value(["NO_PROXY", "no_proxy"]).unwrap_or_default();
+    Upstream::parse(&url, &except).map(Some).context("HTTPS_PROXY cannot be used")
 }
 
 /// Compiles and loads the buildpacks of this build.

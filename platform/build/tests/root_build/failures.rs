@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use berth_build::{BuildError, Settings};
-use berth_model::Limits;
+use berth_container::{Request, Role, Start};
+use berth_model::{InstanceId, Limits};
 use tokio_util::sync::CancellationToken;
 
 use crate::platform::{App, Built, Platform, Source};
@@ -205,5 +206,27 @@ async fn memory_processes_disk_and_time_are_bounded() {
         "{}",
         built.error()
     );
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_of_a_platform_that_died_are_ended() {
+    let platform = Platform::start().await;
+    let start = Start {
+        instance: platform.id(InstanceId::new),
+        app: platform.app().id,
+        block: 7,
+        role: Role::Build,
+        layers: platform.build_stack.iter().map(|layer| layer.diff_id).collect(),
+        limits: Limits::build(),
+        tty: None,
+        stdin: false,
+        time_ms_max: 60_000,
+    };
+    platform.unpack_layers(&platform.build_stack).await;
+    platform.agent.call(&Request::Start(start), &[]).await.unwrap();
+    assert_eq!(platform.builder.end_abandoned().await.unwrap(), 1);
+    platform.assert_clean().await;
+    assert_eq!(platform.builder.end_abandoned().await.unwrap(), 0);
     platform.stop().await;
 }

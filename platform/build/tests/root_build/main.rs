@@ -1,5 +1,7 @@
 //! Whole builds with the real agent, stacks, buildpacks and registries. They need root.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 mod builds;
 mod failures;
 mod frameworks;

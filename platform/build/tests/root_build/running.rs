@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use berth_build::Outcome;
 use berth_container::{APP_PORT, Payload, Reply, Request, Role, Start};
-use berth_model::{AppId, InstanceId, Limits};
+use berth_model::{AppId, InstanceId, LayerRef, Limits};
 
 use crate::platform::Platform;
 
@@ -40,8 +40,8 @@ fn memory(bytes: &[u8]) -> OwnedFd {
 }
 
 impl Platform {
-    pub(crate) async fn unpack(&self, outcome: &Outcome) {
-        for layer in &outcome.output.layers {
+    pub(crate) async fn unpack_layers(&self, layers: &[LayerRef]) {
+        for layer in layers {
             let tar = [self.blobs.get(&layer.diff_id).unwrap().into()];
             self.agent.call(&Request::LayerUnpack { diff_id: layer.diff_id }, &tar).await.unwrap();
         }
@@ -49,7 +49,7 @@ impl Platform {
 
     /// Starts the web process of what was built, until it accepts.
     pub(crate) async fn run(&self, outcome: &Outcome) -> Running<'_> {
-        self.unpack(outcome).await;
+        self.unpack_layers(&outcome.output.layers).await;
         let web = &outcome.output.manifest.processes[&"web".parse().unwrap()];
         let payload = Payload {
             argv: web.command.clone(),
