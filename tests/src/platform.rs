@@ -27,10 +27,10 @@ pub struct Platform {
 pub fn programs() -> PathBuf {
     match std::env::var_os("BERTH_PROGRAMS") {
         Some(folder) => PathBuf::from(folder),
-        // The test binary lies in TARGET/debug/deps.
+        // The test binary lies in TARGET/debug/deps, the programs in TARGET/berth.
         None => std::env::current_exe()
             .ok()
-            .and_then(|own| Some(own.parent()?.parent()?.to_owned()))
+            .and_then(|own| Some(own.parent()?.parent()?.parent()?.join("berth")))
             .unwrap_or_default(),
     }
 }

@@ -1,5 +1,7 @@
-//! Builds the programs, the guests and the static program for containers, and lays them out as
-//! `berthd` expects them: beside it `berth-agent`, `berth-init` and `buildpacks/*.wasm`.
+//! Builds the programs, the guests and the static program for containers, and lays them out in
+//! `TARGET/berth` as `berthd` expects them: beside it `berth-agent`, `berth-init` and
+//! `buildpacks/*.wasm`. Not in cargo's own folder, where a build of the tests would put a
+//! `berth-init` for the host over the static one.
 
 use std::path::{Path, PathBuf};
 
@@ -9,15 +11,16 @@ use crate::shell;
 
 /// Builds everything and gives the folder of the programs.
 pub(crate) fn all() -> Result<PathBuf> {
-    programs()?;
-    let folder = shell::target().join("debug");
+    let folder = shell::target().join("berth");
+    std::fs::create_dir_all(&folder)?;
+    programs(&folder)?;
     init(&folder)?;
     guests(&folder)?;
     wasm_sample(&folder)?;
     Ok(folder)
 }
 
-fn programs() -> Result<()> {
+fn programs(folder: &Path) -> Result<()> {
     shell::say(
         "-----> Building berthd, berth-agent and berth (the first time takes some ten minutes)",
     );
@@ -30,7 +33,11 @@ fn programs() -> Result<()> {
         "berth-agent",
         "-p",
         "berth",
-    ]))
+    ]))?;
+    for program in ["berthd", "berth-agent", "berth"] {
+        replace(&shell::target().join("debug").join(program), &folder.join(program))?;
+    }
+    Ok(())
 }
 
 fn init(folder: &Path) -> Result<()> {
@@ -72,8 +79,18 @@ fn guests(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies a file beside its place and renames it, so that a running program keeps its own.
+/// Copies a file beside its place and renames it, so that a running program keeps its own. A copy
+/// that is newer and as long stays: it is the same.
 pub(crate) fn replace(from: &Path, to: &Path) -> Result<()> {
+    let of = |path: &Path| {
+        std::fs::metadata(path).ok().and_then(|m| Some((m.modified().ok()?, m.len())))
+    };
+    if let (Some((made, long)), Some((copied, as_long))) = (of(from), of(to))
+        && copied >= made
+        && long == as_long
+    {
+        return Ok(());
+    }
     let beside = to.with_extension("new");
     std::fs::copy(from, &beside)
         .and_then(|_| std::fs::rename(&beside, to))

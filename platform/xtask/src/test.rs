@@ -63,8 +63,7 @@ enum Who {
 
 fn cargo_test(packages: &[&str], who: Who, filter: &[&str]) -> Result<()> {
     let mut cargo = shell::command("cargo");
-    // The programs under test are found beside the test binaries.
-    cargo.env("BERTH_PROGRAMS", shell::target().join("debug"));
+    cargo.env("BERTH_PROGRAMS", shell::target().join("berth"));
     if !matches!(who, Who::Caller) && !shell::is_root() {
         cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "sudo --preserve-env --");
     }

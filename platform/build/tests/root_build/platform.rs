@@ -83,8 +83,8 @@ pub(crate) struct App {
 fn programs() -> PathBuf {
     match std::env::var_os("BERTH_PROGRAMS") {
         Some(folder) => PathBuf::from(folder),
-        // The test binary lies in TARGET/debug/deps.
-        None => std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned(),
+        // The test binary lies in TARGET/debug/deps, the programs in TARGET/berth.
+        None => std::env::current_exe().unwrap().ancestors().nth(3).unwrap().join("berth"),
     }
 }
 

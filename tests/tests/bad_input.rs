@@ -1,0 +1,57 @@
+//! Pushes that nothing can be made of: a clear reason, and nothing is lost.
+
+use acceptance::{Platform, Repository};
+
+#[test]
+fn each_kind_of_bad_source_is_refused_with_its_reason() {
+    let platform = Platform::start_with("[push]\nfiles_max = 200\nfile_mib_max = 1\n");
+    type Prepare = fn(&Repository);
+    let cases: [(&str, Prepare, &str); 7] = [
+        (
+            "empty",
+            |r| drop(r.write("notes.txt", "nothing to run")),
+            "No buildpack fits this source",
+        ),
+        (
+            "unknown-key",
+            |r| drop(r.write("index.html", "x").write("berth.toml", "[build]\nbuildpaks = []\n")),
+            "buildpacks",
+        ),
+        (
+            "markers",
+            |r| drop(r.write("index.html", "x").write("Procfile", "<<<<<<< HEAD\nweb: true\n")),
+            "Procfile",
+        ),
+        ("files", |r| (0..201).for_each(|n| drop(r.write(&format!("f/{n}"), "x"))), "200"),
+        ("large", |r| drop(r.write("index.html", vec![b'x'; 2 << 20])), "index.html"),
+        (
+            "link",
+            |r| std::os::unix::fs::symlink("/etc/passwd", r.path().join("passwd")).unwrap(),
+            "passwd",
+        ),
+        (
+            "lfs",
+            |r| {
+                drop(r.write("big.bin", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"))
+            },
+            "LFS",
+        ),
+    ];
+    for (name, prepare, reason) in cases {
+        let repository = Repository::new();
+        prepare(&repository);
+        repository.commit("Bad");
+        let pushed = repository.push(&platform, &format!("bad-{name}"), &["HEAD:main"]);
+        assert!(!pushed.ok, "{name}: {}", pushed.text);
+        assert!(pushed.text.contains(reason), "{name} has no {reason:?}: {}", pushed.text);
+    }
+    let repository = Repository::new();
+    repository.commit("An app with a name that cannot be");
+    for name in ["Upper", "a_b", "-x", &"long".repeat(20)] {
+        let pushed = repository.push(&platform, name, &["HEAD:main"]);
+        assert!(!pushed.ok, "{name}");
+    }
+    let list: serde_json::Value =
+        serde_json::from_str(&platform.must(&["apps", "list", "--json"])).unwrap();
+    assert!(list["items"].as_array().unwrap().iter().all(|app| app["release"].is_null()), "{list}");
+}
