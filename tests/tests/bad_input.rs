@@ -6,24 +6,49 @@ use acceptance::{Platform, Repository};
 fn each_kind_of_bad_source_is_refused_with_its_reason() {
     let platform = Platform::start_with("[push]\nfiles_max = 200\nfile_mib_max = 1\n");
     type Prepare = fn(&Repository);
+    const POINTER: &str = "version https://git-lfs.github.com/spec/v1\n\
+        oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n";
+    let page: Prepare = |r| {
+        r.write("index.html", "a page");
+    };
     let cases: [(&str, Prepare, &str); 7] = [
         (
             "empty",
-            |r| drop(r.write("notes.txt", "nothing to run")),
+            |r| {
+                r.write("notes.txt", "nothing to run");
+            },
             "No buildpack fits this source",
         ),
         (
             "unknown-key",
-            |r| drop(r.write("index.html", "x").write("berth.toml", "[build]\nbuildpaks = []\n")),
+            |r| {
+                r.write("berth.toml", "[build]\nbuildpaks = []\n");
+            },
             "buildpacks",
         ),
         (
             "markers",
-            |r| drop(r.write("index.html", "x").write("Procfile", "<<<<<<< HEAD\nweb: true\n")),
+            |r| {
+                r.write("Procfile", "<<<<<<< HEAD\nweb: true\n");
+            },
             "Procfile",
         ),
-        ("files", |r| (0..201).for_each(|n| drop(r.write(&format!("f/{n}"), "x"))), "200"),
-        ("large", |r| drop(r.write("index.html", vec![b'x'; 2 << 20])), "index.html"),
+        (
+            "files",
+            |r| {
+                for number in 0..201 {
+                    r.write(&format!("f/{number}"), "x");
+                }
+            },
+            "200",
+        ),
+        (
+            "large",
+            |r| {
+                r.write("large.bin", vec![b'x'; 2 << 20]);
+            },
+            "large.bin",
+        ),
         (
             "link",
             |r| std::os::unix::fs::symlink("/etc/passwd", r.path().join("passwd")).unwrap(),
@@ -32,13 +57,17 @@ fn each_kind_of_bad_source_is_refused_with_its_reason() {
         (
             "lfs",
             |r| {
-                drop(r.write("big.bin", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"))
+                r.write("big.bin", POINTER);
             },
             "LFS",
         ),
     ];
     for (name, prepare, reason) in cases {
         let repository = Repository::new();
+        // All but the empty one would build without what is wrong with them.
+        if name != "empty" {
+            page(&repository);
+        }
         prepare(&repository);
         repository.commit("Bad");
         let pushed = repository.push(&platform, &format!("bad-{name}"), &["HEAD:main"]);
