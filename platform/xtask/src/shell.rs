@@ -17,8 +17,11 @@ pub(crate) fn say(text: &str) {
 
 /// The workspace's root folder.
 pub(crate) fn root() -> PathBuf {
-    // xtask is compiled from the workspace it works on.
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+    // What `cargo run` says now: a target folder that several clones share may hold the program
+    // as another clone compiled it.
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    own.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")))
+        .join("../..")
         .canonicalize()
         .unwrap_or_else(|_| PathBuf::from("."))
 }
