@@ -55,7 +55,8 @@ pub(crate) fn file(text: &str) -> Result<BTreeMap<String, String>, Failure> {
         let wrong = || Failure::usage(format!("line {number} is not of the form NAME=VALUE"));
         let start = rest.trim_start();
         let start = start.strip_prefix("export ").unwrap_or(start);
-        let (name, value) = start.split_once('=').ok_or_else(wrong)?;
+        let (name, value) =
+            start.split_once('=').filter(|(name, _)| !name.contains('\n')).ok_or_else(wrong)?;
         let (value, after) = value_of(value).ok_or_else(wrong)?;
         variables.insert(name.trim().to_owned(), value);
         number += rest[..rest.len() - after.len()].matches('\n').count();
@@ -128,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_broken_line_is_named_by_its_number() {
-        let failure = file("A=1\n# remark\nno sign\n").unwrap_err().to_string();
+        let failure = file("A=1\n# remark\nno sign\nB=2\n").unwrap_err().to_string();
         assert!(failure.contains("line 3"), "{failure}");
     }
 

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, lchown};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -112,7 +112,8 @@ async fn find_or_start_agent(
 ) -> Result<(Ids, Network)> {
     match hello(agent).await {
         Ok((build, ids, network)) if build == programs.build_id => return Ok((ids, network)),
-        Ok(_) => {
+        // Refused: an agent of an older protocol.
+        Ok(_) | Err(AgentError::Failed { .. }) => {
             // Another build's: it leaves, its containers stay and are adopted.
             agent.call(&Request::Retire, &[]).await.context("the old agent does not retire")?;
         }
@@ -223,7 +224,7 @@ fn control_socket(path: &Path, owner: u32) -> Result<OwnedFd> {
     }
     let listener =
         UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
-    chown(path, Some(owner), Some(owner))?;
+    lchown(path, Some(owner), Some(owner))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
     Ok(listener.into())
@@ -253,7 +254,7 @@ pub fn reset_admin_token(path: &PathBuf, owner: u32) -> Result<String> {
     getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
     let token = format!("berth_{}", hex::encode(random));
     crate::data_folder::write_private(path, format!("{token}\n").as_bytes(), 0o600)?;
-    chown(path, Some(owner), Some(owner))?;
+    lchown(path, Some(owner), Some(owner))?;
     Ok(token)
 }
 
@@ -261,7 +262,8 @@ pub fn reset_admin_token(path: &PathBuf, owner: u32) -> Result<String> {
 fn give_state_to(data: &DataFolder, control: u32) -> Result<()> {
     for entry in std::fs::read_dir(data.root.join("state"))? {
         let path = entry?.path();
-        chown(&path, Some(control), Some(control))
+        // Never through a link: this folder is the control id's to write to.
+        lchown(&path, Some(control), Some(control))
             .with_context(|| format!("cannot give {} to the control id", path.display()))?;
     }
     Ok(())

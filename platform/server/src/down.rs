@@ -29,7 +29,8 @@ pub fn run(options: &args::Down) -> Result<()> {
     }
 }
 
-/// Makes a new administrator's token. The running platform learns it from the file at once.
+/// Makes a new administrator's token. The platform takes it at its
+/// next start; until then the old one goes on.
 ///
 /// # Errors
 /// A folder that was never served, and what the file system refuses.
@@ -46,6 +47,6 @@ pub fn reset_admin_token(options: &args::DataFolder) -> Result<()> {
     let owner = std::fs::metadata(&state)?.uid();
     let hash = state.join("admin-token.sha256");
     crate::data_folder::write_private(&hash, crate::boot::token_hash(&token).as_bytes(), 0o600)?;
-    std::os::unix::fs::chown(&hash, Some(owner), Some(owner))?;
+    std::os::unix::fs::lchown(&hash, Some(owner), Some(owner))?;
     writeln!(std::io::stdout(), "{}", path.display()).context("cannot write")
 }

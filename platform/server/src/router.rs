@@ -177,6 +177,10 @@ impl Router {
             let left = before.values().flatten().copied();
             let ended: Vec<_> =
                 left.filter(|id| !still.contains(id) && !targets.contains(id)).collect();
+            for instance in &ended {
+                // Only a process that ends does not listen.
+                let _ = self.shared.drained.send(*instance);
+            }
             state.drained.extend(ended);
         }
         state.drained.retain(|instance| !targets.contains(instance));
