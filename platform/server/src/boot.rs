@@ -230,12 +230,6 @@ fn control_socket(path: &Path, owner: u32) -> Result<OwnedFd> {
     Ok(listener.into())
 }
 
-/// The hash under which the store knows a token.
-pub fn token_hash(token: &str) -> String {
-    use sha2::Digest as _;
-    hex::encode(sha2::Sha256::digest(token.as_bytes()))
-}
-
 /// Makes the administrator's token at the first start.
 fn admin_token(data: &DataFolder, owner: u32) -> Result<Option<String>> {
     let path = data.admin_token();

@@ -46,7 +46,7 @@ pub fn reset_admin_token(options: &args::DataFolder) -> Result<()> {
     let state = data.root.join("state");
     let owner = std::fs::metadata(&state)?.uid();
     let hash = state.join("admin-token.sha256");
-    crate::data_folder::write_private(&hash, crate::boot::token_hash(&token).as_bytes(), 0o600)?;
+    crate::data_folder::write_private(&hash, berth_store::token_hash(&token).as_bytes(), 0o600)?;
     std::os::unix::fs::lchown(&hash, Some(owner), Some(owner))?;
     writeln!(std::io::stdout(), "{}", path.display()).context("cannot write")
 }

@@ -202,7 +202,7 @@ async fn adopt_admin_token(
     first: Option<&str>,
 ) -> Result<()> {
     if let Some(token) = first {
-        store.adopt_admin_token(&crate::boot::token_hash(token), now_ms()).await?;
+        store.adopt_admin_token(&berth_store::token_hash(token), now_ms()).await?;
     }
     // A reset while the platform was away left the hash of the new token here.
     let left = state.join("admin-token.sha256");
