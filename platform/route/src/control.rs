@@ -101,8 +101,10 @@ async fn obey(router: &Arc<Router>, channel: &mut Channel, down: Down) -> Result
         }
         Down::Listeners => {
             let text = framing::encode(&Up::Listeners)?;
-            let listener = [router.http.as_fd()];
-            tokio::time::timeout(SEND_WAIT, channel.send_text(&text, &listener))
+            let kept = router.kept_listener().as_ref().map(|http| http.try_clone()).transpose()?;
+            // A router that has ended has none, and closes this connection at once.
+            let Some(listener) = kept else { return Ok(()) };
+            tokio::time::timeout(SEND_WAIT, channel.send_text(&text, &[listener.as_fd()]))
                 .await
                 .map_err(|_| ChannelError::Stuck)?
         }

@@ -46,6 +46,7 @@ async fn a_successor_serves_on_the_same_socket_with_the_last_table() {
     }
     client.drain().await.unwrap();
     soon(serving).await.unwrap().unwrap();
+    router.end().await;
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "the last duplicate is closed");
 }
 
