@@ -9,15 +9,16 @@ use berth_container::{Agent, Reply, Request as Ask, Role};
 use berth_extensions::Limits;
 use berth_extensions::buildpack::{Buildpack, BuildpackError, BuildpackHost, Output, Require};
 use berth_model::Digest;
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Archive;
 use crate::host::Host;
 use crate::inventory::Inventory;
 use crate::log::{BuildLog, Log};
-use crate::manifest::{AppJson, BerthToml, FILE_BYTES_MAX, ManifestError, ProjectToml};
+use crate::manifest::{AppJson, BerthToml, ConfigWish, FILE_BYTES_MAX, ManifestError, ProjectToml};
 use crate::plan::Chosen;
-use crate::request::{Outcome, Request, Settings, config_digest, stacks_digest};
+use crate::request::{Outcome, Request, Settings, config_digest, stack_digest};
 use crate::session::Session;
 use crate::state::State as Stored;
 use crate::{BuildError, detect, environment, finish};
@@ -83,6 +84,21 @@ impl Builder {
         Ok(ended)
     }
 
+    /// What the `app.json` of an archived source wants in the configuration, for a build that is
+    /// skipped because of its memo key.
+    ///
+    /// # Errors
+    /// The archive is gone or broken, or the file is.
+    pub async fn wishes(&self, source: Digest) -> Result<Vec<ConfigWish>, BuildError> {
+        let blobs = self.blobs.clone();
+        let read = move || {
+            let archive = Archive::open(&blobs, &source)?;
+            Ok(file(&archive, "app.json", AppJson::parse)?.env)
+        };
+        let read = tokio::task::spawn_blocking(read).await;
+        read.map_err(BuildError::platform("read the source"))?
+    }
+
     /// Builds. Whatever way it ends, the build container is gone afterwards; to end it early,
     /// cancel the token and go on waiting.
     ///
@@ -127,9 +143,10 @@ impl Builder {
         let log = BuildLog::new(log, &request.config);
         let files = Files::read(&archive)?;
         let config = files.config(&request, &log)?;
+        let stack = request.stack.known();
         let restored = Stored::usable(
             request.restored.as_deref(),
-            (stacks_digest(&request.run_stack, &request.build_stack), steering(&config)),
+            (stack_digest(stack.as_ref()), steering(&config)),
             &self.buildpacks.iter().map(|loaded| (loaded.id.clone(), loaded.digest)).collect(),
             &self.blobs,
         );
@@ -147,6 +164,7 @@ impl Builder {
             env: config,
             deadline: begun + Duration::from_secs(self.settings.build_s_max),
             state: tokio::sync::Mutex::new(state),
+            stack: OnceCell::new_with(stack),
             request,
             _lease: lease,
         });

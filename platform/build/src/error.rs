@@ -56,6 +56,9 @@ pub enum BuildError {
         "app.json requires the configuration {0}. Set it with 'berth config set {0}=…' and push again."
     )]
     ConfigMissing(String),
+    /// There is no stack, and none can be made.
+    #[error("{0}")]
+    Stack(String),
     /// Somebody ended it.
     #[error("the build was cancelled")]
     Cancelled,

@@ -12,7 +12,7 @@ use crate::builder::{Files, Loaded, steering};
 use crate::container::Sealed;
 use crate::environment::{self, Effect, Phase, TOPS};
 use crate::manifest::{Proposed, merge};
-use crate::request::{Outcome, stacks_digest};
+use crate::request::{Outcome, stack_digest};
 use crate::session::{Contents, Layer, Session, State, layer_path, layer_ref};
 use crate::state::{Restored, State as Stored};
 use crate::{BuildError, tree};
@@ -45,7 +45,7 @@ pub(crate) async fn finish(
 
     let mut env = environment::of_image();
     let mut layers =
-        if component.is_some() { Vec::new() } else { session.request.run_stack.clone() };
+        if component.is_some() { Vec::new() } else { session.stack().await?.run.clone() };
     for (key, restored) in &sealed {
         let Some(layer) = state.layers.get(key).filter(|layer| layer.kinds.launch) else {
             continue;
@@ -69,8 +69,8 @@ pub(crate) async fn finish(
     Session::took(state, "layers", begun.elapsed());
 
     let request = &session.request;
-    let stacks = stacks_digest(&request.run_stack, &request.build_stack);
-    let mut stored = Stored::new(stacks, steering(&session.env));
+    let stack = stack_digest(session.stack.get());
+    let mut stored = Stored::new(stack, steering(&session.env));
     for ((buildpack, name), restored) in sealed {
         let cached = state
             .layers

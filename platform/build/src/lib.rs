@@ -1,6 +1,6 @@
 //! Builds: the pushed source and the buildpacks give the layers and the manifest of an image.
 //!
-//! Takes a `Source`, the app's configuration, the stacks and what the last build left; gives a
+//! Takes a `Source`, the app's configuration, the stack and what the last build left; gives a
 //! `BuildOutput` and what the next build needs, and writes the build log. Buildpacks are Wasm
 //! components that decide; tools run in a build container of the agent, which is started only when
 //! a step needs it and whose only way out is `proxy`. Nothing here opens a repository, an image
@@ -33,4 +33,4 @@ pub use builder::{Builder, Loaded};
 pub use error::BuildError;
 pub use inventory::{Inventory, InventoryError};
 pub use log::Log;
-pub use request::{Outcome, Request, Settings, StepTime, memo_key};
+pub use request::{Outcome, Request, Settings, Stack, StackSource, StepTime, memo_key};

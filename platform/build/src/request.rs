@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use berth_model::{AppId, BuildId, BuildOutput, Digest, InstanceId, LayerRef, Limits, Source};
 use sha2::{Digest as _, Sha256};
 
@@ -28,10 +29,42 @@ pub struct Request {
     pub config: BTreeMap<String, String>,
     /// What the last successful build of this app left ([`Outcome::restored`]).
     pub restored: Option<String>,
-    /// What apps run on, from the lowest layer.
-    pub run_stack: Vec<LayerRef>,
-    /// What build tools run on, from the lowest layer.
-    pub build_stack: Vec<LayerRef>,
+    /// Where the stack comes from.
+    pub stack: Arc<dyn StackSource>,
+}
+
+/// What apps run on and what build tools run on, each from the lowest layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stack {
+    /// The lowest layers of every image with files of its own.
+    pub run: Vec<LayerRef>,
+    /// The lowest layers of the build container.
+    pub build: Vec<LayerRef>,
+}
+
+/// Gives a build its stack. A build whose image has no files of its own and whose buildpacks run no
+/// tool, as that of a Wasm app, never needs one.
+#[async_trait]
+pub trait StackSource: Send + Sync {
+    /// The stack, where it is there already. What an earlier build left fits that one only.
+    fn known(&self) -> Option<Stack>;
+
+    /// The stack, made now where there is none.
+    ///
+    /// # Errors
+    /// Why it cannot be made, for the one who pushed.
+    async fn need(&self) -> Result<Stack, String>;
+}
+
+#[async_trait]
+impl StackSource for Stack {
+    fn known(&self) -> Option<Stack> {
+        Some(self.clone())
+    }
+
+    async fn need(&self) -> Result<Stack, String> {
+        Ok(self.clone())
+    }
 }
 
 /// What a successful build gives.
@@ -90,13 +123,12 @@ impl Default for Settings {
 
 /// A key for a whole build: two builds with the same key give the same image, but for the time of
 /// the commit, so the second can be skipped. `buildpacks` are the digests of the installed ones in
-/// their order.
+/// their order, `stack` the one that is there before the build.
 pub fn memo_key(
     archive: Digest,
     config: &BTreeMap<String, String>,
     buildpacks: &[Digest],
-    run_stack: &[LayerRef],
-    build_stack: &[LayerRef],
+    stack: Option<&Stack>,
 ) -> Digest {
     let mut sum = Sum::default();
     sum.part(b"berth build 1");
@@ -105,7 +137,7 @@ pub fn memo_key(
     for digest in buildpacks {
         sum.part(digest.bytes());
     }
-    sum.part(stacks_digest(run_stack, build_stack).bytes());
+    sum.part(stack_digest(stack).bytes());
     sum.digest()
 }
 
@@ -119,11 +151,11 @@ pub(crate) fn config_digest<'a>(config: impl Iterator<Item = (&'a String, &'a St
     sum.digest()
 }
 
-pub(crate) fn stacks_digest(run_stack: &[LayerRef], build_stack: &[LayerRef]) -> Digest {
+pub(crate) fn stack_digest(stack: Option<&Stack>) -> Digest {
     let mut sum = Sum::default();
-    for stack in [run_stack, build_stack] {
-        sum.part(&(stack.len() as u64).to_be_bytes());
-        for layer in stack {
+    for layers in stack.into_iter().flat_map(|stack| [&stack.run, &stack.build]) {
+        sum.part(&(layers.len() as u64).to_be_bytes());
+        for layer in layers {
             sum.part(layer.diff_id.bytes());
         }
     }
@@ -154,16 +186,18 @@ mod tests {
         let digest = |byte| Digest::from_sha256([byte; 32]);
         let layer =
             |byte| vec![LayerRef { diff_id: digest(byte), bytes: 1, name: "stack".to_owned() }];
+        let stack = |run, build| Stack { run: layer(run), build: layer(build) };
         let config = |value: &str| BTreeMap::from([("A".to_owned(), value.to_owned())]);
-        let base = memo_key(digest(1), &config("x"), &[digest(2)], &layer(3), &layer(4));
-        assert_eq!(base, memo_key(digest(1), &config("x"), &[digest(2)], &layer(3), &layer(4)));
+        let base = memo_key(digest(1), &config("x"), &[digest(2)], Some(&stack(3, 4)));
+        assert_eq!(base, memo_key(digest(1), &config("x"), &[digest(2)], Some(&stack(3, 4))));
         for other in [
-            memo_key(digest(9), &config("x"), &[digest(2)], &layer(3), &layer(4)),
-            memo_key(digest(1), &config("y"), &[digest(2)], &layer(3), &layer(4)),
-            memo_key(digest(1), &config("x"), &[digest(9)], &layer(3), &layer(4)),
-            memo_key(digest(1), &config("x"), &[digest(2), digest(3)], &layer(3), &layer(4)),
-            memo_key(digest(1), &config("x"), &[digest(2)], &layer(9), &layer(4)),
-            memo_key(digest(1), &config("x"), &[digest(2)], &layer(4), &layer(3)),
+            memo_key(digest(9), &config("x"), &[digest(2)], Some(&stack(3, 4))),
+            memo_key(digest(1), &config("y"), &[digest(2)], Some(&stack(3, 4))),
+            memo_key(digest(1), &config("x"), &[digest(9)], Some(&stack(3, 4))),
+            memo_key(digest(1), &config("x"), &[digest(2), digest(3)], Some(&stack(3, 4))),
+            memo_key(digest(1), &config("x"), &[digest(2)], Some(&stack(9, 4))),
+            memo_key(digest(1), &config("x"), &[digest(2)], Some(&stack(4, 3))),
+            memo_key(digest(1), &config("x"), &[digest(2)], None),
         ] {
             assert_ne!(base, other);
         }

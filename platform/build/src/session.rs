@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use berth_blobs::BlobStore;
 use berth_container::{Agent, Request as Ask, Role, Start};
 use berth_model::{Digest, LayerRef};
+use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +18,7 @@ use crate::container::Container;
 use crate::environment::{Change, TOPS};
 use crate::inventory::Inventory;
 use crate::log::BuildLog;
-use crate::request::{Request, Settings, StepTime};
+use crate::request::{Request, Settings, Stack, StepTime};
 use crate::state::Restored;
 use crate::tree::{self, Budget, Files, Workspace, Written};
 
@@ -38,6 +39,8 @@ pub(crate) struct Session {
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) deadline: Instant,
     pub(crate) state: tokio::sync::Mutex<State>,
+    /// Set once it is known or was needed.
+    pub(crate) stack: OnceCell<Stack>,
     /// Keeps the blobs that the build may use again.
     pub(crate) _lease: berth_blobs::Lease,
 }
@@ -141,6 +144,17 @@ impl Session {
         state.times.push(StepTime { name: name.into(), took });
     }
 
+    /// The stack, made now where there is none.
+    pub(crate) async fn stack(&self) -> Result<&Stack, BuildError> {
+        let needed = self.stack.get_or_try_init(|| async {
+            self.request.stack.need().await.map_err(BuildError::Stack)
+        });
+        tokio::select! {
+            stack = needed => stack,
+            () = self.cancel.cancelled() => Err(BuildError::Cancelled),
+        }
+    }
+
     /// Starts the build container if there is none.
     pub(crate) async fn started<'s>(
         &self,
@@ -160,8 +174,9 @@ impl Session {
                 .map(|(key, restored)| (key.clone(), restored.clone()))
                 .collect();
             let layers: Vec<Digest> = self
-                .request
-                .build_stack
+                .stack()
+                .await?
+                .build
                 .iter()
                 .map(|layer| layer.diff_id)
                 .chain(kept.iter().map(|(_, restored)| restored.diff_id))

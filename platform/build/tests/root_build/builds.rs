@@ -143,3 +143,20 @@ async fn a_component_is_an_image_without_layers() {
     assert!(text.contains("app.wasm") && text.contains("wasi:http/incoming-handler"), "{text}");
     platform.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_is_asked_for_only_by_a_build_that_needs_one() {
+    let platform = Platform::start().await;
+    let component = wat::parse_str(
+        r#"(component (component $none) (instance $handler (instantiate $none))
+           (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#,
+    )
+    .unwrap();
+    let wasm = Source::default().with_bytes("app.wasm", component);
+    platform.build_without_stack(&mut platform.app(), &wasm).await.outcome();
+    let site = Source::of(&[("index.html", "<h1>Hello</h1>")]);
+    let refused = platform.build_without_stack(&mut platform.fresh_app(), &site).await.error();
+    assert_eq!(refused, "the stack cannot be made here");
+    platform.assert_clean().await;
+    platform.stop().await;
+}

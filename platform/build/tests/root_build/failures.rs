@@ -217,13 +217,13 @@ async fn containers_of_a_platform_that_died_are_ended() {
         app: platform.app().id,
         block: 7,
         role: Role::Build,
-        layers: platform.build_stack.iter().map(|layer| layer.diff_id).collect(),
+        layers: platform.stack.build.iter().map(|layer| layer.diff_id).collect(),
         limits: Limits::build(),
         tty: None,
         stdin: false,
         time_ms_max: 60_000,
     };
-    platform.unpack_layers(&platform.build_stack).await;
+    platform.unpack_layers(&platform.stack.build).await;
     platform.agent.call(&Request::Start(start), &[]).await.unwrap();
     assert_eq!(platform.builder.end_abandoned().await.unwrap(), 1);
     platform.assert_clean().await;

@@ -18,8 +18,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use berth_blobs::BlobStore;
 use berth_blobs::tar::{Attributes, Rules, Tree};
 use berth_build::proxy::{Bounds, Policy, Proxy, Reach};
-use berth_build::{BuildError, Builder, Inventory, Loaded, Outcome, Settings};
-use berth_container::{Agent, Reply, Request, Stack};
+use berth_build::{BuildError, Builder, Inventory, Loaded, Outcome, Settings, Stack, StackSource};
+use berth_container::{Agent, Reply, Request, Stack as Part};
 use berth_extensions::buildpack::Buildpacks;
 use berth_extensions::{AotCache, EngineKind, MacKey};
 use berth_model::*;
@@ -38,8 +38,7 @@ pub(crate) struct Platform {
     pub(crate) agent: Agent,
     pub(crate) blobs: BlobStore,
     pub(crate) builder: Builder,
-    pub(crate) run_stack: Vec<LayerRef>,
-    pub(crate) build_stack: Vec<LayerRef>,
+    pub(crate) stack: Stack,
     ids: AtomicU64,
 }
 
@@ -70,6 +69,19 @@ impl Built {
             Ok(_) => panic!("the build succeeded:\n{}", self.log()),
             Err(error) => error.to_string(),
         }
+    }
+}
+
+struct NoStack;
+
+#[async_trait::async_trait]
+impl StackSource for NoStack {
+    fn known(&self) -> Option<Stack> {
+        None
+    }
+
+    async fn need(&self) -> Result<Stack, String> {
+        Err("the stack cannot be made here".to_owned())
     }
 }
 
@@ -116,20 +128,20 @@ impl Platform {
         stop_all(&agent).await;
         let blobs = BlobStore::open(data.join("blobs")).unwrap();
         let mut stacks = Vec::new();
-        for (stack, name) in [(Stack::Debian12Run, "run"), (Stack::Debian12Build, "build")] {
+        for (stack, name) in [(Part::Debian12Run, "run"), (Part::Debian12Build, "build")] {
             stacks.push(vec![make(&agent, &blobs, &data, stack, name).await]);
         }
         collect(&agent, &blobs, &stacks).await;
         let buildpacks = buildpacks(&data).await;
         let inventory = Inventory::load(None).unwrap();
         let builder = Builder::new(agent.clone(), blobs.clone(), buildpacks, inventory, settings);
-        let build_stack = stacks.pop().unwrap();
-        let run_stack = stacks.pop().unwrap();
+        let build = stacks.pop().unwrap();
+        let stack = Stack { run: stacks.pop().unwrap(), build };
         let ids = AtomicU64::new(
             u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis())
                 .unwrap(),
         );
-        Self { _lock: lock, child, agent, blobs, builder, run_stack, build_stack, ids }
+        Self { _lock: lock, child, agent, blobs, builder, stack, ids }
     }
 
     pub(crate) fn id<T>(&self, make: fn(u64, [u8; 10]) -> T) -> T {
@@ -158,6 +170,22 @@ impl Platform {
         cancel: CancellationToken,
         watch: impl Fn(&str) + Send + Sync + 'static,
     ) -> Built {
+        self.build_on(Arc::new(self.stack.clone()), app, files, cancel, watch).await
+    }
+
+    /// Builds where no stack was made yet, and none can be.
+    pub(crate) async fn build_without_stack(&self, app: &mut App, files: &Source) -> Built {
+        self.build_on(Arc::new(NoStack), app, files, CancellationToken::new(), |_| {}).await
+    }
+
+    async fn build_on(
+        &self,
+        stack: Arc<dyn StackSource>,
+        app: &mut App,
+        files: &Source,
+        cancel: CancellationToken,
+        watch: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Built {
         let request = berth_build::Request {
             build: self.id(BuildId::new),
             container: self.id(InstanceId::new),
@@ -172,8 +200,7 @@ impl Platform {
             },
             config: app.config.clone(),
             restored: app.restored.clone(),
-            run_stack: self.run_stack.clone(),
-            build_stack: self.build_stack.clone(),
+            stack,
         };
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let into = Arc::clone(&lines);
@@ -276,7 +303,7 @@ async fn stop_all(agent: &Agent) {
 }
 
 /// A stack, made at the first run.
-async fn make(agent: &Agent, blobs: &BlobStore, data: &Path, stack: Stack, name: &str) -> LayerRef {
+async fn make(agent: &Agent, blobs: &BlobStore, data: &Path, stack: Part, name: &str) -> LayerRef {
     let known = data.join(format!("stack-{name}"));
     if let Ok(text) = fs::read_to_string(&known) {
         let diff_id: Digest = text.trim().parse().unwrap();
