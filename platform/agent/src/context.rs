@@ -28,6 +28,11 @@ impl IdBlock {
     pub(crate) fn host(self, inside: u16) -> u32 {
         self.base + u32::from(inside)
     }
+
+    /// Whether a host id is one of the block.
+    pub(crate) fn has(self, id: u32) -> bool {
+        (self.base..self.base + BLOCK_IDS).contains(&id)
+    }
 }
 
 /// The agent of one data folder.

@@ -1,17 +1,24 @@
-//! Bounded disks: sparse files with a file system, mounted through loop devices.
+//! Bounded disks: what a build, an instance or an app's caches write to, and nothing else.
 //!
-//! Each build, instance and app cache writes to such a file and to nothing else, so that the bound
-//! is the kernel's. A loop device is freed by the kernel with its last user.
+//! Where the machine has loop devices a disk is a file with a file system of its own, and the bound
+//! is the kernel's. Elsewhere it is a folder: bounded by a project quota where the data folder's
+//! file system enforces them, else by the watchdog of the container's run process, which looks
+//! every second and ends what is over. What a container left in a folder is hostile: it is
+//! measured and removed without following links and without a stack of its depth.
 
-use std::fs::{File, OpenOptions};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+mod folder;
+mod loop_file;
+mod quota;
+mod removal;
+
+use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, mount_bind, mount_remount};
 
 use crate::failure::{Because, Failure};
+
+pub(crate) use folder::measure;
 
 /// What happens to a disk after a crash of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,36 +29,27 @@ pub(crate) enum Life {
     Kept,
 }
 
-/// Makes (or empties) a sparse file of `mib` MiB with an ext4 file system.
-pub(crate) fn make(path: &Path, mib: u32, life: Life) -> Result<(), Failure> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .because(|| format!("making the disk {}", path.display()))?;
-    file.set_len(u64::from(mib) << 20).because(|| format!("sizing the disk {}", path.display()))?;
-    // No blocks kept for root, no discard of a file that is new.
-    let features = match life {
-        Life::OneContainer => "^has_journal,^resize_inode",
-        Life::Kept => "^resize_inode",
-    };
-    let output = Command::new("mkfs.ext4")
-        .args(["-q", "-F", "-m", "0", "-O", features, "-E"])
-        .args(["lazy_itable_init=1,nodiscard,root_owner=0:0", "-N"])
-        .arg(inodes(mib).to_string())
-        .arg(path)
-        .stdin(Stdio::null())
-        .env_clear()
-        .env("PATH", crate::PROGRAM_PATH)
-        .output()
-        .because(|| "starting mkfs.ext4 (package e2fsprogs)")?;
-    if output.status.success() {
-        return Ok(());
+/// What keeps a disk within its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// The kernel.
+    Kernel,
+    /// Nobody, unless somebody looks.
+    Watched,
+}
+
+/// Bytes and files that a disk may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) bytes: u64,
+    pub(crate) files: u64,
+}
+
+impl Size {
+    /// Of a disk of `mib` MiB.
+    pub(crate) fn of(mib: u32) -> Self {
+        Self { bytes: u64::from(mib) << 20, files: inodes(mib) }
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(Failure::machine(format!("mkfs.ext4 on {} failed: {}", path.display(), said.trim())))
 }
 
 /// One inode for 4 KiB, so that `node_modules` with many small files fit.
@@ -59,80 +57,57 @@ fn inodes(mib: u32) -> u64 {
     (u64::from(mib) * 256).clamp(1024, 4_000_000)
 }
 
-/// Mounts a disk in the caller's mount namespace. The loop device lives as long as the mount.
-pub(crate) fn attach(path: &Path, target: &Path) -> Result<(), Failure> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .because(|| format!("opening the disk {}", path.display()))?;
-    let (name, _device) =
-        loop_device(&file).because(|| format!("finding a loop device for {}", path.display()))?;
+/// Makes an empty disk of `mib` MiB at `path`, in place of what is there, and mounts it in the
+/// caller's mount namespace.
+pub(crate) fn fresh(path: &Path, mib: u32, life: Life, target: &Path) -> Result<Bound, Failure> {
+    remove(path)?;
+    if loop_file::is_possible() {
+        loop_file::make(path, mib, life)?;
+        loop_file::attach(path, target)?;
+        return Ok(Bound::Kernel);
+    }
+    folder::make(path)?;
+    let bound = quota::bound(path, Size::of(mib));
+    show(path, target).map(|()| bound)
+}
+
+/// Mounts a disk that `fresh` made before, as it was left.
+pub(crate) fn again(path: &Path, mib: u32, target: &Path) -> Result<Bound, Failure> {
+    let found = fs::symlink_metadata(path).because(|| format!("looking at {}", path.display()))?;
+    if !found.is_dir() {
+        return loop_file::attach(path, target).map(|()| Bound::Kernel);
+    }
+    let bound = quota::bound(path, Size::of(mib));
+    show(path, target).map(|()| bound)
+}
+
+fn show(path: &Path, target: &Path) -> Result<(), Failure> {
     let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOATIME;
-    mount(&name, target, "ext4", flags, c"discard")
-        .because(|| format!("mounting the disk {} on {}", path.display(), target.display()))
+    mount_bind(path, target)
+        .and_then(|()| mount_remount(target, MountFlags::BIND | flags, c""))
+        .because(|| format!("mounting the folder {} on {}", path.display(), target.display()))
 }
 
-const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
-const LOOP_CONFIGURE: libc::c_ulong = 0x4C0A;
-const LO_FLAGS_AUTOCLEAR: u32 = 4;
-/// Another process may take the free device first; each try is a new number.
-const LOOP_TRIES_MAX: u32 = 64;
-
-/// `struct loop_config` of linux/loop.h.
-#[repr(C)]
-struct LoopConfig {
-    fd: u32,
-    block_size: u32,
-    /// `lo_device`, `lo_inode`, `lo_rdevice`, `lo_offset`, `lo_sizelimit`.
-    places: [u64; 5],
-    number: u32,
-    encrypt_type: u32,
-    encrypt_key_size: u32,
-    flags: u32,
-    /// File name, crypt name and key, which stay empty.
-    texts: [u8; 64 + 64 + 32],
-    init: [u64; 2],
-    reserved: [u64; 8],
+/// Removes a disk, whatever it is and whatever is in it; one that is not there is fine.
+pub(crate) fn remove(path: &Path) -> Result<(), Failure> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).because(|| format!("looking at {}", path.display())),
+        Ok(found) if found.is_dir() => {
+            quota::release(path);
+            removal::remove(path).because(|| format!("removing {}", path.display()))
+        }
+        Ok(_) => fs::remove_file(path).because(|| format!("removing {}", path.display())),
+    }
 }
 
-/// Binds `file` to a free loop device, which the kernel frees with its last user.
-fn loop_device(file: &File) -> std::io::Result<(String, OwnedFd)> {
-    let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control")?;
-    let fd = u32::try_from(file.as_raw_fd()).map_err(std::io::Error::other)?;
-    let config = LoopConfig {
-        fd,
-        block_size: 0,
-        places: [0; 5],
-        number: 0,
-        encrypt_type: 0,
-        encrypt_key_size: 0,
-        flags: LO_FLAGS_AUTOCLEAR,
-        texts: [0; 160],
-        init: [0; 2],
-        reserved: [0; 8],
-    };
-    let mut tries = 0;
-    loop {
-        #[expect(unsafe_code, reason = "ioctl without an argument on a descriptor that we hold")]
-        let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) };
-        if number < 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        let name = format!("/dev/loop{number}");
-        let device = OpenOptions::new().read(true).write(true).open(&name)?;
-        #[expect(
-            unsafe_code,
-            reason = "the structure has the kernel's layout and outlives the call"
-        )]
-        let bound = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &raw const config) };
-        if bound == 0 {
-            return Ok((name, device.into()));
-        }
-        let error = std::io::Error::last_os_error();
-        tries += 1;
-        if error.raw_os_error() != Some(libc::EBUSY) || tries == LOOP_TRIES_MAX {
-            return Err(error);
-        }
+/// How disks are bounded on this machine, for the agent's log.
+pub(crate) fn kind(disks: &Path) -> &'static str {
+    if loop_file::is_possible() {
+        "loop files"
+    } else if quota::is_enforced(disks) {
+        "folders with project quotas (there are no loop devices)"
+    } else {
+        "folders that are looked at each second (there are neither loop devices nor project quotas)"
     }
 }

@@ -10,6 +10,7 @@ use berth_container::{FailureCode, Live, Reply, Role};
 use berth_model::{AppId, InstanceId};
 
 use crate::context::Context;
+use crate::disk;
 use crate::failure::{Because, Failure};
 use crate::instances;
 use crate::server::Answer;
@@ -71,7 +72,7 @@ fn sweep_caches(context: &Context, apps: &BTreeSet<AppId>) -> Result<(), Failure
         let app = name.to_str().and_then(|name| name.strip_prefix("cache-"));
         let Some(app) = app.and_then(|app| app.parse::<AppId>().ok()) else { continue };
         if !apps.contains(&app) && !builds(context, app) {
-            instances::remove_folder(&entry.path())?;
+            disk::remove(&entry.path())?;
         }
     }
     Ok(())
@@ -83,7 +84,7 @@ pub(crate) fn drop_caches(context: &Context, app: AppId) -> Answer {
         let message = format!("a build of {app} uses its caches; wait for its end");
         return Err(Failure::new(FailureCode::Conflict, message));
     }
-    instances::remove_folder(&context.cache_disk(app))?;
+    disk::remove(&context.cache_disk(app))?;
     Ok((Reply::Done {}, Vec::new()))
 }
 

@@ -18,6 +18,7 @@ use berth_container::{ContainerState, Exit, FailureCode, Role};
 use berth_model::{AppId, InstanceId};
 
 use crate::cgroup::Leaf;
+use crate::context::IdBlock;
 use crate::failure::Failure;
 use crate::network::Addresses;
 use crate::run_wire::{Report, RunSpec, now_ms};
@@ -89,11 +90,13 @@ impl Instances {
     }
 
     /// Takes the id, and an address for a container that has one. `make` gets the address.
+    /// `blocks`: user ids that no other app's container may have at this moment.
     pub(crate) fn reserve(
         &self,
         instance: InstanceId,
         app: AppId,
         role: Role,
+        blocks: [IdBlock; 2],
         make: impl FnOnce(Option<Ipv4Addr>) -> RunSpec,
     ) -> Result<Arc<RunSpec>, Failure> {
         self.change(|state| {
@@ -108,6 +111,16 @@ impl Instances {
             };
             if role == Role::Build && state.known.values().any(builds) {
                 return Err(conflict(format!("a build of {app} runs; wait for its end")));
+            }
+            let other = |known: &&Known| {
+                known.spec.app != app && blocks.contains(&known.spec.ids) && !known.is_gone()
+            };
+            if let Some(known) = state.known.values().find(other) {
+                let (instance, other) = (known.spec.instance, known.spec.app);
+                return Err(conflict(format!(
+                    "the user ids asked for {app} are those of {instance}, a container of {other}: \
+                     wait for its end"
+                )));
             }
             let address = match role {
                 Role::Build => None,

@@ -9,12 +9,14 @@ mod bundle;
 mod commands;
 mod join;
 mod launch;
+mod oom;
 mod output;
 mod restart;
 pub(crate) mod root;
 pub(crate) mod seccomp;
 mod supervise;
 mod terminal;
+mod watchdog;
 
 pub(crate) use launch::reset_signals;
 
@@ -38,6 +40,7 @@ pub(crate) fn run(folder: PathBuf) -> Result<(), Failure> {
     // own say their modes.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let start = take_stdin()?;
+    give_up_limitlessness()?;
     let outcome = begin(&folder, &start);
     match outcome {
         Ok(supervisor) => {
@@ -60,6 +63,17 @@ fn detach() -> Result<(), Failure> {
         std::process::exit(0);
     }
     nix::unistd::setsid().because(|| "making a session").map(|_| ())
+}
+
+/// The container's writes are carried out with the rights of whoever mounted its root: with this
+/// one they would pass every quota.
+fn give_up_limitlessness() -> Result<(), Failure> {
+    let because = || "giving up a capability";
+    let mut sets = rustix::thread::capabilities(None).because(because)?;
+    sets.effective.remove(rustix::thread::CapabilitySet::SYS_RESOURCE);
+    sets.permitted.remove(rustix::thread::CapabilitySet::SYS_RESOURCE);
+    sets.inheritable.remove(rustix::thread::CapabilitySet::SYS_RESOURCE);
+    rustix::thread::set_capabilities(None, sets).because(because)
 }
 
 /// The start's socket, out of the way of the container's standard streams.
@@ -91,12 +105,13 @@ fn begin(folder: &Path, start: &OwnedFd) -> Result<supervise::Supervisor, Failur
     root::own_mounts()?;
     let layout = root::Layout::make(folder)?;
     layout.mount_lowers(&spec)?;
-    if let Some(disk) = &spec.caches {
-        layout.mount_caches(disk, spec.ids)?;
-    }
+    let caches = match &spec.caches {
+        Some(disk) => Some(layout.mount_caches(disk, spec.ids)?),
+        None => None,
+    };
     let listener = listener(folder)?;
     let launcher =
-        launch::Launcher { spec, folder: folder.to_path_buf(), layout, payload, network };
+        launch::Launcher { spec, folder: folder.to_path_buf(), layout, payload, network, caches };
     let (supervisor, attached) = supervise::Supervisor::begin(launcher, listener, lock, stdin)?;
     let attached: Vec<OwnedFd> = attached.into_iter().collect();
     // An agent that died meanwhile does not hear it; the next one finds the container.

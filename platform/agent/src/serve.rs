@@ -22,7 +22,7 @@ use crate::layers::{self, Trees};
 use crate::machine::Share;
 use crate::network::{self, Addresses, Net};
 use crate::worker::{self, Workers};
-use crate::{confined, machine, server, tool};
+use crate::{confined, disk, machine, server, tool};
 
 /// `TMPFS_MAGIC` of linux/magic.h.
 const TMPFS_MAGIC: i64 = 0x0102_1994;
@@ -44,6 +44,7 @@ pub(crate) fn serve(data: &Path) -> Result<(), Failure> {
     let _lock = lock(&data)?;
     let context = Arc::new(open(data, data_id)?);
     context.log.line(format_args!("agent {} begins", std::process::id()));
+    context.log.line(format_args!("disks are {}", disk::kind(&context.disks())));
     instances::adopt_all(&context)?;
     crate::start::say_neighbours(&context)?;
     confined::sweep(&context)?;

@@ -67,7 +67,7 @@ static BUSY: Mutex<()> = Mutex::new(());
 pub(crate) struct StackJob {
     stack: Stack,
     ids: IdBlock,
-    /// The scratch disk's loop file and where it is mounted.
+    /// The scratch disk and where it is mounted.
     disk: PathBuf,
     mount: PathBuf,
     /// An empty folder to build the view on.
@@ -144,14 +144,14 @@ impl Scratch {
             Self { disk: context.disks().join("stack"), mount: context.run.join("stack") };
         fs::create_dir_all(&scratch.mount)
             .because(|| format!("making {}", scratch.mount.display()))?;
-        disk::make(&scratch.disk, DISK_MIB, Life::OneContainer)?;
+        disk::remove(&scratch.disk)?;
         Ok(scratch)
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.disk);
+        let _ = disk::remove(&self.disk);
         let _ = fs::remove_dir(&self.mount);
     }
 }
@@ -189,7 +189,8 @@ pub(crate) fn child(
 
 /// The host's programs and package sources, and a scratch disk that the namespace's root owns.
 fn enter_view(job: &StackJob) -> Result<(), Failure> {
-    disk::attach(&job.disk, &job.mount)?;
+    // What is written here comes from Debian's packages: nobody has to watch it.
+    let _bound = disk::fresh(&job.disk, DISK_MIB, Life::OneContainer, &job.mount)?;
     let root = Some(job.ids.host(0));
     let own =
         |path: &Path| chown(path, root, root).because(|| format!("giving {} away", path.display()));

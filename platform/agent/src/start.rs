@@ -3,7 +3,7 @@
 
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use berth_container::{FailureCode, LAYERS_MAX, Reply, Role, Start};
 use berth_model::Limits;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use crate::context::Context;
+use crate::context::{Context, IdBlock};
 use crate::failure::{Because, Failure};
 use crate::instances::{self, Instances};
 use crate::network::hop;
@@ -41,9 +41,11 @@ pub(crate) fn handle(context: &Arc<Context>, start: Start, descriptors: Vec<Owne
         )));
     }
     check_machine(context, &start)?;
+    check_ids(context, &start)?;
     let (instance, app, role) = (start.instance, start.app, start.role);
     let instances: &Instances = &context.instances;
-    let spec = instances.reserve(instance, app, role, |address| {
+    let blocks = [context.app_block(start.block), context.build_block(start.block)];
+    let spec = instances.reserve(instance, app, role, blocks, |address| {
         let hop = hop(context.network.base);
         spec(context, &start, address.map(|address| (address, hop)))
     })?;
@@ -127,6 +129,38 @@ fn check_machine(context: &Context, start: &Start) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+/// No process may run under the app's user ids that is not one of its containers': it would be
+/// whatever is left of an app that had them before.
+fn check_ids(context: &Context, start: &Start) -> Result<(), Failure> {
+    let blocks = [context.app_block(start.block), context.build_block(start.block)];
+    let ours = |known: &instances::Known| known.spec.app == start.app && !known.is_gone();
+    if context.instances.all().iter().any(ours) {
+        return Ok(());
+    }
+    let known = |block: IdBlock| context.instances.all().iter().any(|k| k.spec.ids == block);
+    for process in fs::read_dir("/proc").because(|| "listing processes")?.flatten() {
+        let number = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+        let (Some(pid), Ok(owner)) = (number, process.metadata()) else { continue };
+        let Some(block) = blocks.iter().find(|block| block.has(owner.uid())) else { continue };
+        // A container of another app is named with more than this says.
+        if is_alive(pid) && !known(*block) {
+            let (uid, app) = (owner.uid(), start.app);
+            return Err(Failure::new(
+                FailureCode::Conflict,
+                format!("process {pid} runs under user id {uid}, one of those for {app}: end it"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A process that ended and that nobody waited for is none.
+fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, after)| after.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
 fn spec(

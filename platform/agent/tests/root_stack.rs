@@ -205,7 +205,7 @@ async fn without_a_way_out_it_fails_and_says_why_and_one_at_a_time() {
             });
         }
     });
-    let failed = tokio::time::timeout(platform::PATIENCE * 3, session.reply()).await.unwrap();
+    let failed = tokio::time::timeout(*platform::PATIENCE * 3, session.reply()).await.unwrap();
     rustix::net::shutdown(&stop, rustix::net::Shutdown::Both).unwrap();
     refusing.join().unwrap();
     let Err(berth_container::AgentError::Failed { message, .. }) = failed else {

@@ -13,7 +13,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use berth_container::{FailureCode, Ids, Program, Reply, Request};
 use platform::{Platform, code, eventually};
@@ -96,7 +96,7 @@ async fn ids(platform: &Platform) -> Ids {
 /// Connects and asks; nobody may be refused.
 fn ask(address: SocketAddr, word: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(platform::PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(*platform::PATIENCE)).unwrap();
     stream.write_all(word.as_bytes()).unwrap();
     let mut text = String::new();
     let _ = stream.read_to_string(&mut text);
@@ -144,13 +144,9 @@ async fn a_worker_runs_confined_on_its_listeners_and_nothing_else() {
     ] {
         assert!(text.contains(&line), "{line}: {text}");
     }
-    let leaves = format!("/sys/fs/cgroup/memory/berth/{}", platform.id);
-    let leaf = fs::read_dir(leaves)
-        .unwrap()
-        .flatten()
-        .find(|e| e.file_name().to_string_lossy().starts_with("worker-wasm"))
-        .unwrap();
-    let limit = fs::read_to_string(leaf.path().join("memory.limit_in_bytes")).unwrap();
+    let leaf = platform.memory_group("worker-wasm").unwrap();
+    let file = if platform::is_v2() { "memory.max" } else { "memory.limit_in_bytes" };
+    let limit = fs::read_to_string(leaf.join(file)).unwrap();
     assert_eq!(limit.trim(), (1_u64 << 30).to_string());
 }
 
@@ -296,5 +292,5 @@ async fn down_stops_both_and_what_cannot_start_is_told() {
     let (first, ..) = worker(&platform, Program::Route, &listeners.pair()).await;
     platform.down().await;
     assert!(!platform::alive(rustix::process::Pid::from_raw(first as i32).unwrap()));
-    assert!(!Path::new(&format!("/sys/fs/cgroup/memory/berth/{}", platform.id)).exists());
+    assert_eq!(platform.groups(), Vec::<PathBuf>::new());
 }

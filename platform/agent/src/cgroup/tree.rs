@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -106,10 +107,7 @@ impl Leaf {
 
     /// Makes the leaf without limits, for the platform's own processes.
     pub(crate) fn create_unlimited(&self) -> Result<(), Failure> {
-        for folder in self.folders() {
-            fs::create_dir_all(&folder).because(|| format!("making {}", folder.display()))?;
-        }
-        Ok(())
+        self.folders().iter().try_for_each(|folder| make_folder(folder))
     }
 
     /// `optional`: a kernel without swap accounting has no such file.
@@ -147,6 +145,19 @@ impl Leaf {
     /// The path from the root of each tree, as an OCI specification names it.
     pub(crate) fn oci_path(&self) -> PathBuf {
         Path::new("/").join(&self.path)
+    }
+
+    /// Folders that show a container its own leaf, and where it looks for them: programs read
+    /// their limits there.
+    pub(crate) fn shown(&self) -> Vec<(PathBuf, PathBuf)> {
+        match self.version {
+            Version::V2 => vec![(self.v2(), ROOT.into())],
+            Version::V1 => V1_CONTROLLERS
+                .iter()
+                .map(|name| (self.v1(name), Path::new(ROOT).join(name)))
+                .filter(|(folder, _)| folder.is_dir())
+                .collect(),
+        }
     }
 
     /// Processes in the leaf and in leaves within it, as this process's pid namespace names them.
@@ -295,6 +306,20 @@ impl Leaf {
     }
 }
 
+/// Makes a folder and those above it that are missing. Everybody may look into them, whatever the
+/// umask is: a container sees its own, and its root is no one here.
+fn make_folder(folder: &Path) -> Result<(), Failure> {
+    let because = || format!("making {}", folder.display());
+    fs::create_dir_all(folder).because(because)?;
+    for level in folder.ancestors().take_while(|level| *level != Path::new(ROOT)) {
+        let mode = fs::metadata(level).because(because)?.permissions().mode();
+        if mode & 0o055 != 0o055 {
+            fs::set_permissions(level, fs::Permissions::from_mode(0o755)).because(because)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes `path` in every tree; the container runtime makes it in trees that we do not use.
 fn remove_everywhere(version: Version, path: &Path) -> Result<(), Failure> {
     let trees: Vec<PathBuf> = match version {
@@ -352,8 +377,7 @@ fn delegated_base() -> Result<PathBuf, Failure> {
 
 /// Hands the controllers down from the root to `base`, level by level, as v2 wants it.
 fn enable_controllers(base: &Path) -> Result<(), Failure> {
-    let full = Path::new(ROOT).join(base);
-    fs::create_dir_all(&full).because(|| format!("making {}", full.display()))?;
+    make_folder(&Path::new(ROOT).join(base))?;
     let mut level = PathBuf::from(ROOT);
     for part in std::iter::once(Path::new("")).chain(base.iter().map(Path::new)) {
         level.push(part);

@@ -10,6 +10,7 @@ use berth_model::InstanceId;
 use berth_model::log::LogStream;
 
 use crate::context::Context;
+use crate::disk;
 use crate::failure::{Because, Failure};
 use crate::network;
 use crate::run_wire::{RunSpec, now_ms, read_exit, write_exit};
@@ -35,7 +36,7 @@ pub(super) fn clear(context: &Context, spec: &RunSpec) -> Result<Exit, Failure> 
     if let Some((address, _)) = spec.plug {
         network::unplug(context.net.namespace(), address)?;
     }
-    remove_file(&spec.disk)?;
+    disk::remove(&spec.disk)?;
     let kept = ["spec.json", "exit.json"];
     let entries = fs::read_dir(&folder).because(|| format!("listing {}", folder.display()))?;
     for entry in
@@ -59,15 +60,6 @@ fn close_log(spec: &RunSpec) {
 pub(crate) fn forget(context: &Context, instance: InstanceId) -> Result<(), Failure> {
     remove_folder(&context.instance_run(instance))?;
     context.instances.forget(instance)
-}
-
-fn remove_file(path: &Path) -> Result<(), Failure> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).because(|| format!("removing {}", path.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Removes a folder of ours, or a file; one that is not there is fine. Links are not followed.

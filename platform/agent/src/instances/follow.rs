@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use berth_container::ContainerState;
+use berth_container::{ContainerState, FailureCode};
 use berth_model::InstanceId;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
@@ -15,11 +15,14 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::clear;
 use crate::context::Context;
+use crate::disk;
 use crate::failure::{Because, Failure};
 use crate::run_wire::{Ask, Identity, RUN_PROTOCOL, Report, RunSpec, Tell, receive, send};
 
 /// How long a run process that closed its socket may take to end.
 const END_WAIT: Duration = Duration::from_secs(10);
+/// How long a run process may take to say who it is.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// How long a run process that an earlier agent just started may take to listen.
 const LISTEN_WAIT: Duration = Duration::from_secs(30);
 
@@ -37,9 +40,17 @@ pub(crate) fn connect(folder: &Path) -> Result<OwnedFd, Failure> {
 
 /// Watches a run process that listens, on a thread of its own, until it ends; then clears away
 /// what is left.
-fn follow(context: &Arc<Context>, spec: Arc<RunSpec>) -> Result<(), Failure> {
-    let socket = connect(&context.instance_run(spec.instance))?;
-    let (process, report) = introduce(&socket)?;
+fn follow(context: &Arc<Context>, spec: Arc<RunSpec>) -> Result<(), Missed> {
+    let folder = context.instance_run(spec.instance);
+    let socket = connect(&folder)?;
+    let (process, report) = match introduce(&socket) {
+        Ok(introduced) => introduced,
+        Err(Missed::Unfit(failure)) => {
+            end_silent(&folder, &socket);
+            return Err(Missed::Unfit(failure));
+        }
+        Err(absent) => return Err(absent),
+    };
     let process = Arc::new(process);
     context.instances.held_by(spec.instance, Arc::clone(&process));
     if report.state != ContainerState::Exited {
@@ -52,32 +63,93 @@ fn follow(context: &Arc<Context>, spec: Arc<RunSpec>) -> Result<(), Failure> {
             listen(&context, &spec, &socket);
             end(&context, &spec, &process);
         })
-        .because(|| "starting a thread")
-        .map(|_| ())
+        .because(|| "starting a thread")?;
+    Ok(())
+}
+
+/// Why a run process is not followed.
+enum Missed {
+    /// It does not listen yet, or any more.
+    Absent(Failure),
+    /// It listens and does not answer, or is not who it says it is.
+    Unfit(Failure),
+}
+
+impl From<Failure> for Missed {
+    fn from(failure: Failure) -> Self {
+        Self::Absent(failure)
+    }
 }
 
 /// Asks who listens, and compares with what the kernel says of it: a pid alone may be another
 /// process by now.
-fn introduce(socket: &OwnedFd) -> Result<(OwnedFd, Report), Failure> {
+fn introduce(socket: &OwnedFd) -> Result<(OwnedFd, Report), Missed> {
     let lost = || Failure::machine("the run process closed the connection");
+    limit_receiving(socket, Some(ANSWER_WAIT))?;
     send(socket, &Ask::Watch, &[]).because(|| "asking the run process")?;
-    let told = receive::<Tell>(socket).because(|| "hearing the run process")?;
-    let Some((Tell::Hello(identity), _)) = told else { return Err(lost()) };
+    let Some(Tell::Hello(identity)) = hear(socket)? else { return Err(lost().into()) };
     let peer = rustix::net::sockopt::socket_peercred(socket).because(|| "reading the peer")?;
     let process =
         pidfd_open(peer.pid, PidfdFlags::empty()).because(|| "opening the run process")?;
     let pid = u32::try_from(peer.pid.as_raw_nonzero().get()).because(|| "reading the peer")?;
     let seen = Identity::of(pid).because(|| "reading the run process")?;
     let expected = Identity { protocol: identity.protocol, ..seen };
-    if identity != expected || identity.protocol > RUN_PROTOCOL {
-        return Err(Failure::machine(format!(
+    if identity != expected || !is_understood(identity.protocol) {
+        return Err(Missed::Unfit(Failure::machine(format!(
             "process {pid} is not the run process that it says it is"
-        )));
+        ))));
     }
-    match receive::<Tell>(socket).because(|| "hearing the run process")? {
-        Some((Tell::Report(report), _)) => Ok((process, report)),
-        _ => Err(lost()),
+    let Some(Tell::Report(report)) = hear(socket)? else { return Err(lost().into()) };
+    limit_receiving(socket, None)?;
+    Ok((process, report))
+}
+
+/// This version of the messages and the one before.
+fn is_understood(protocol: u32) -> bool {
+    protocol <= RUN_PROTOCOL && protocol + 1 >= RUN_PROTOCOL
+}
+
+fn limit_receiving(socket: &OwnedFd, wait: Option<Duration>) -> Result<(), Failure> {
+    rustix::net::sockopt::set_socket_timeout(socket, rustix::net::sockopt::Timeout::Recv, wait)
+        .because(|| "setting a time limit")
+}
+
+fn hear(socket: &OwnedFd) -> Result<Option<Tell>, Missed> {
+    match receive::<Tell>(socket) {
+        Ok(told) => Ok(told.map(|(tell, _)| tell)),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            let seconds = ANSWER_WAIT.as_secs();
+            Err(Missed::Unfit(Failure::new(
+                FailureCode::TimedOut,
+                format!("the run process does not answer within {seconds} s"),
+            )))
+        }
+        Err(error) => {
+            Err(Failure::machine(format!("hearing the run process failed: {error}")).into())
+        }
     }
+}
+
+/// Ends a run process that listens and does not answer, as one that is stopped or hangs. Whoever
+/// made the socket in root's folder is known to the kernel; while it accepts connections it lives,
+/// so that a pid which it had before and after is still its own.
+fn end_silent(folder: &Path, socket: &OwnedFd) {
+    let Ok(peer) = rustix::net::sockopt::socket_peercred(socket) else { return };
+    let Ok(process) = pidfd_open(peer.pid, PidfdFlags::empty()) else { return };
+    let own = Some(peer.pid) == rustix::process::Pid::from_raw(std::process::id().cast_signed());
+    if !own && connect(folder).is_ok() && runs_this_program(peer.pid) {
+        let _ = pidfd_send_signal(&process, Signal::KILL);
+        ends_within(&process, END_WAIT);
+    }
+}
+
+/// Whether a process is a run process of some build of this program.
+fn runs_this_program(pid: rustix::process::Pid) -> bool {
+    let path = format!("/proc/{}/cmdline", pid.as_raw_nonzero());
+    let words = fs::read(path).unwrap_or_default();
+    let mut words = words.split(|byte| *byte == 0);
+    words.next().is_some_and(|program| program.ends_with(b"/berth-agent"))
+        && words.next() == Some(b"run")
 }
 
 /// Takes reports until the connection closes. The last one waits until all is cleared away.
@@ -125,17 +197,22 @@ pub(crate) fn finish(context: &Context, spec: &RunSpec) {
     }
 }
 
-/// Finds every container of an earlier agent. One that cannot be found again is ended.
+/// Finds every container of an earlier agent, all at once, so that one that hangs does not hold up
+/// the others. One that cannot be found again is ended.
 pub(crate) fn adopt_all(context: &Arc<Context>) -> Result<(), Failure> {
     let folder = context.run.join("i");
     let entries = fs::read_dir(&folder).because(|| format!("listing {}", folder.display()))?;
-    for entry in entries.flatten() {
-        let id = entry.file_name().to_str().and_then(|name| name.parse::<InstanceId>().ok());
-        let Some(instance) = id else { continue };
-        if let Err(failure) = adopt(context, &entry.path()) {
-            context.log.line(format_args!("{instance} is not adopted: {failure}"));
+    std::thread::scope(|scope| {
+        for entry in entries.flatten() {
+            let id = entry.file_name().to_str().and_then(|name| name.parse::<InstanceId>().ok());
+            let Some(instance) = id else { continue };
+            scope.spawn(move || {
+                if let Err(failure) = adopt(context, &entry.path()) {
+                    context.log.line(format_args!("{instance} is not adopted: {failure}"));
+                }
+            });
         }
-    }
+    });
     sweep_leaves(context);
     sweep_disks(context);
     Ok(())
@@ -164,19 +241,26 @@ pub(crate) fn take_over(context: &Arc<Context>, spec: &Arc<RunSpec>) -> Result<(
     let folder = context.instance_run(spec.instance);
     let deadline = Instant::now() + LISTEN_WAIT;
     loop {
-        let followed = follow(context, Arc::clone(spec));
-        if followed.is_ok() {
-            return Ok(());
-        }
+        let missed = match follow(context, Arc::clone(spec)) {
+            Ok(()) => return Ok(()),
+            Err(missed) => missed,
+        };
         if is_free(&folder)? {
+            if let Missed::Unfit(failure) = missed {
+                context.log.line(format_args!("{} is ended: {failure}", spec.instance));
+            }
             finish(context, spec);
             return Ok(());
         }
-        if Instant::now() > deadline {
-            spec.leaf.kill()?;
-            return followed;
+        match missed {
+            Missed::Absent(_) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Missed::Absent(failure) | Missed::Unfit(failure) => {
+                finish(context, spec);
+                return Err(failure);
+            }
         }
-        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -216,8 +300,8 @@ pub(crate) fn sweep_disks(context: &Context) {
         if context.instances.get(instance).is_ok_and(|known| !known.is_gone()) {
             continue;
         }
-        if let Err(error) = fs::remove_file(entry.path()) {
-            context.log.line(format_args!("removing the disk of {instance}: {error}"));
+        if let Err(failure) = disk::remove(&entry.path()) {
+            context.log.line(format_args!("the disk of {instance}: {failure}"));
         }
     }
 }

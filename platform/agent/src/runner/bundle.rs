@@ -17,7 +17,6 @@ use super::root::{Layout, has};
 use super::seccomp;
 use crate::context::BLOCK_IDS;
 use crate::failure::{Because, Failure};
-use crate::network::name_servers;
 use crate::run_wire::{APP_USER, RunSpec};
 
 /// Where the platform's init is in every container.
@@ -113,6 +112,7 @@ fn mounts(folder: &Path, layout: &Layout, spec: &RunSpec) -> Result<Vec<Value>, 
                 "options": ["nosuid", "noexec", "nodev", "ro"] }),
         bound(&spec.bin.join("berth-init"), INIT, false),
     ];
+    mounts.extend(control_group(spec));
     for (name, text) in files(spec) {
         let path = folder.join(name);
         fs::write(&path, text).because(|| format!("writing {}", path.display()))?;
@@ -132,6 +132,27 @@ fn mounts(folder: &Path, layout: &Layout, spec: &RunSpec) -> Result<Vec<Value>, 
     Ok(mounts)
 }
 
+/// The container's own control group where programs look for their limits, and nothing above it.
+/// It is a folder of the host, which keeps its own flags; memory for one folder per controller
+/// comes first where there are several.
+fn control_group(spec: &RunSpec) -> Vec<Value> {
+    let shown = spec.leaf.shown();
+    let mut mounts = Vec::new();
+    if shown.len() > 1 {
+        mounts.push(json!({
+            "destination": "/sys/fs/cgroup", "type": "tmpfs", "source": "tmpfs",
+            "options": ["nosuid", "noexec", "nodev", "mode=755", "size=64k"]
+        }));
+    }
+    mounts.extend(shown.iter().map(|(from, to)| {
+        json!({
+            "destination": to, "type": "bind", "source": from,
+            "options": ["bind", "ro", "nosuid", "noexec", "nodev"]
+        })
+    }));
+    mounts
+}
+
 /// A file or folder of the host; never with devices or set-user-id.
 fn bound(from: &Path, to: &str, writable: bool) -> Value {
     let mut options = vec!["bind", "nosuid", "nodev"];
@@ -148,13 +169,9 @@ fn files(spec: &RunSpec) -> Vec<(&'static str, String)> {
     let hosts =
         format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{own}\t{name}\n");
     let mut files = vec![("hosts", hosts), ("hostname", format!("{name}\n"))];
-    let servers = match spec.role {
-        // A build has no way to a name server; its proxy resolves.
-        Role::Build => Vec::new(),
-        Role::Instance | Role::Run => name_servers(),
-    };
-    let lines = servers.iter().map(|server| format!("nameserver {server}\n"));
-    files.push(("resolv.conf", lines.collect()));
+    // The name service answers at the next hop. A build has no way to it; its proxy resolves.
+    let names = spec.plug.map(|(_, hop)| format!("nameserver {hop}\n"));
+    files.push(("resolv.conf", names.unwrap_or_default()));
     files
 }
 

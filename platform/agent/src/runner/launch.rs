@@ -23,6 +23,8 @@ use libcontainer::workload::{
 use super::bundle;
 use super::root::Layout;
 use super::terminal;
+use super::watchdog::Watchdog;
+use crate::disk::Bound;
 use crate::failure::{Because, Failure};
 use crate::network::{self, Plug};
 use crate::run_wire::{PAYLOAD_BYTES_MAX, RunSpec};
@@ -40,6 +42,8 @@ pub(crate) struct Launched {
     pub(crate) init: u32,
     /// A terminal's master or the listener of the build's proxy.
     pub(crate) attached: Option<OwnedFd>,
+    /// Looks at its disk, where the kernel does not bound it.
+    pub(crate) watchdog: Option<Watchdog>,
 }
 
 /// Everything that an attempt needs, kept for the next one.
@@ -51,12 +55,18 @@ pub(crate) struct Launcher {
     pub(crate) payload: Option<Rc<File>>,
     /// The instances' namespace.
     pub(crate) network: OwnedFd,
+    /// What bounds the app's caches, if they are mounted.
+    pub(crate) caches: Option<Bound>,
 }
 
 impl Launcher {
     /// Makes a fresh root and starts the container in it.
     pub(crate) fn launch(&self, stdio: Stdio) -> Result<Launched, Failure> {
-        self.layout.mount_root(&self.spec)?;
+        let mut watched: Vec<_> = self.layout.mount_root(&self.spec)?.into_iter().collect();
+        if self.caches == Some(Bound::Watched) {
+            watched.push(self.layout.watched_caches());
+        }
+        let watchdog = Watchdog::start(watched)?;
         bundle::write(&self.folder, &self.layout, &self.spec)?;
         let state = bundle::state(&self.folder);
         let _ = fs::remove_dir_all(&state);
@@ -70,7 +80,7 @@ impl Launcher {
         if finished.is_err() {
             let _ = self.spec.leaf.kill();
         }
-        finished
+        finished.map(|(init, attached)| Launched { init, attached, watchdog })
     }
 
     fn create(
@@ -102,7 +112,7 @@ impl Launcher {
         &self,
         container: &mut Container,
         console: Option<terminal::Console>,
-    ) -> Result<Launched, Failure> {
+    ) -> Result<(u32, Option<OwnedFd>), Failure> {
         let init = container
             .pid()
             .and_then(|pid| u32::try_from(pid.as_raw()).ok())
@@ -128,7 +138,7 @@ impl Launcher {
             attached = Some(listener.because(|| "listening for the build's proxy")?.into());
         }
         container.start().map_err(|error| explain("starting the container", &error))?;
-        Ok(Launched { init, attached })
+        Ok((init, attached))
     }
 }
 

@@ -16,8 +16,9 @@ use rustix::mount::{
 };
 use rustix::thread::UnshareFlags;
 
+use super::watchdog::Watched;
 use crate::context::IdBlock;
-use crate::disk::{self, Life};
+use crate::disk::{self, Bound, Life, Size};
 use crate::failure::{Because, Failure};
 use crate::run_wire::{APP_USER, RunSpec};
 
@@ -90,8 +91,9 @@ impl Layout {
         Ok(())
     }
 
-    /// A fresh root for one attempt: nothing of an earlier one is in it.
-    pub(crate) fn mount_root(&self, spec: &RunSpec) -> Result<(), Failure> {
+    /// A fresh root for one attempt: nothing of an earlier one is in it. Gives the folder that has
+    /// to be watched, if its disk is one.
+    pub(crate) fn mount_root(&self, spec: &RunSpec) -> Result<Option<Watched>, Failure> {
         for path in [&self.rootfs, &self.disk] {
             match unmount(path, UnmountFlags::DETACH) {
                 Ok(()) | Err(rustix::io::Errno::INVAL) => {}
@@ -100,8 +102,7 @@ impl Layout {
                 }
             }
         }
-        disk::make(&spec.disk, spec.limits.disk_mib, Life::OneContainer)?;
-        disk::attach(&spec.disk, &self.disk)?;
+        let bound = disk::fresh(&spec.disk, spec.limits.disk_mib, Life::OneContainer, &self.disk)?;
         for name in ["u", "w"] {
             let path = self.disk.join(name);
             DirBuilder::new()
@@ -112,7 +113,12 @@ impl Layout {
         let upper = self.disk.join("u");
         own(&upper, spec.ids, 0)?;
         self.app_folders(spec, &upper)?;
-        self.overlay(spec.layers.len())
+        self.overlay(spec.layers.len())?;
+        Ok((bound == Bound::Watched).then(|| Watched {
+            what: "disk",
+            path: self.disk.clone(),
+            size: Size::of(spec.limits.disk_mib),
+        }))
     }
 
     /// `/workspace` belongs to the app; a build container has `/layers` and `/caches` too. They
@@ -156,25 +162,38 @@ impl Layout {
     }
 
     /// Mounts the app's caches: those of its last build, unless they cannot be read or are almost
-    /// full. Then they begin anew, as a whole.
-    pub(crate) fn mount_caches(&self, disk: &Path, ids: IdBlock) -> Result<(), Failure> {
-        let usable = disk.exists() && disk::attach(disk, &self.caches).is_ok();
-        if usable && almost_full(&self.caches)? {
+    /// full. Then they begin anew, as a whole. Whether they have to be watched.
+    pub(crate) fn mount_caches(&self, disk: &Path, ids: IdBlock) -> Result<Bound, Failure> {
+        let again =
+            if disk.exists() { disk::again(disk, CACHES_MIB, &self.caches).ok() } else { None };
+        if let Some(bound) = again {
+            if !almost_full(&self.caches, bound)? {
+                return Ok(bound);
+            }
             unmount(&self.caches, UnmountFlags::empty()).because(|| "emptying the caches")?;
-        } else if usable {
-            return Ok(());
         }
-        disk::make(disk, CACHES_MIB, Life::Kept)?;
-        disk::attach(disk, &self.caches)?;
+        let bound = disk::fresh(disk, CACHES_MIB, Life::Kept, &self.caches)?;
         own(&self.caches, ids, APP_USER)?;
         let _ = fs::remove_dir(self.caches.join("lost+found"));
         fs::set_permissions(&self.caches, fs::Permissions::from_mode(0o755))
-            .because(|| "opening the caches to the app")
+            .because(|| "opening the caches to the app")?;
+        Ok(bound)
+    }
+
+    /// The caches as a folder that has to be watched.
+    pub(crate) fn watched_caches(&self) -> Watched {
+        Watched { what: "caches", path: self.caches.clone(), size: Size::of(CACHES_MIB) }
     }
 }
 
 /// Less than a twentieth of the space or of the files is left.
-fn almost_full(folder: &Path) -> Result<bool, Failure> {
+fn almost_full(folder: &Path, bound: Bound) -> Result<bool, Failure> {
+    if bound == Bound::Watched {
+        let most = Size::of(CACHES_MIB);
+        let now = disk::measure(folder).because(|| "measuring the caches")?;
+        let full = |now: u64, most: u64| now > most - most / 20;
+        return Ok(full(now.bytes, most.bytes) || full(now.files, most.files));
+    }
     let left = rustix::fs::statvfs(folder).because(|| "measuring the caches")?;
     Ok(left.f_bavail < left.f_blocks / 20 || left.f_favail < left.f_files / 20)
 }

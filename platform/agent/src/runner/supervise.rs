@@ -12,16 +12,15 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::commands::{Commands, exit_code};
 use super::launch::{Launcher, Stdio};
+use super::oom::OomWatch;
 use super::output::{Flow, Log, Output};
 use super::restart::Backoff;
+use super::watchdog::Watchdog;
 use crate::failure::{Because, Failure};
 use crate::run_wire::{Ask, Identity, Report, Tell, now_ms, receive, send, write_exit};
 
 /// Connections at one time, those of commands aside.
 const CALLERS_MAX: usize = 64;
-/// How often and how long it is looked for the victim after the kernel said that memory is short.
-const OOM_LOOK: Duration = Duration::from_millis(20);
-const OOM_LOOKS_MAX: u32 = 50;
 
 /// One container's supervisor.
 pub(crate) struct Supervisor {
@@ -53,13 +52,8 @@ struct Attempt {
     since: Instant,
     oom_kills_before: u64,
     oom: bool,
-}
-
-/// On v1 the kernel ends one process, and an app may live on half alive.
-struct OomWatch {
-    event: Option<OwnedFd>,
-    look_at: Option<Instant>,
-    looks: u32,
+    /// Looks at its disk, where the kernel does not bound it.
+    watchdog: Option<Watchdog>,
 }
 
 /// What became ready.
@@ -67,6 +61,7 @@ struct OomWatch {
 enum Source {
     Listener,
     Oom,
+    Watchdog,
     Init,
     Output(usize),
     Caller(usize),
@@ -84,7 +79,7 @@ impl Supervisor {
         stdin: Option<OwnedFd>,
     ) -> Result<(Self, Option<OwnedFd>), Failure> {
         let log = Log::open(&launcher.spec)?;
-        let event = launcher.spec.leaf.oom_event();
+        let oom = OomWatch::of(&launcher.spec.leaf);
         let late_at = (launcher.spec.role != Role::Instance)
             .then(|| Instant::now() + Duration::from_millis(u64::from(launcher.spec.time_ms_max)));
         let mut supervisor = Self {
@@ -111,7 +106,7 @@ impl Supervisor {
             late_at,
             timed_out: false,
             stopping: false,
-            oom: OomWatch { event, look_at: None, looks: 0 },
+            oom,
         };
         let attached = supervisor.launch(stdin)?;
         Ok((supervisor, attached))
@@ -140,8 +135,10 @@ impl Supervisor {
         let process = pidfd_open(number, PidfdFlags::empty())
             .because(|| "opening the container's process")?;
         self.outputs = vec![out, err];
+        let since = Instant::now();
+        let watchdog = launched.watchdog;
         self.attempt =
-            Some(Attempt { pid, process, since: Instant::now(), oom_kills_before, oom: false });
+            Some(Attempt { pid, process, since, oom_kills_before, oom: false, watchdog });
         self.report.state = ContainerState::Running;
         self.report.started_at_ms = now_ms();
         self.report.init = Some(launched.init);
@@ -167,9 +164,9 @@ impl Supervisor {
     /// of its list leaves the others in place.
     fn wait(&self) -> Result<Vec<Source>, Failure> {
         let mut sources = vec![(Source::Listener, self.listener.as_fd())];
-        if let Some(event) = &self.oom.event {
-            sources.push((Source::Oom, event.as_fd()));
-        }
+        sources.extend(self.oom.event().map(|event| (Source::Oom, event)));
+        let watchdog = self.attempt.as_ref().and_then(|attempt| attempt.watchdog.as_ref());
+        sources.extend(watchdog.map(|watchdog| (Source::Watchdog, watchdog.process())));
         let outputs = self.outputs.iter().enumerate().rev();
         sources.extend(outputs.map(|(i, output)| (Source::Output(i), output.pipe.as_fd())));
         let callers = self.callers.iter().enumerate().rev();
@@ -203,7 +200,7 @@ impl Supervisor {
     }
 
     fn next_time(&self) -> Option<Instant> {
-        let times = [self.restart_at, self.kill_at, self.late_at, self.oom.look_at];
+        let times = [self.restart_at, self.kill_at, self.late_at, self.oom.look_at()];
         times.into_iter().flatten().chain(self.commands.deadline()).min()
     }
 
@@ -216,12 +213,13 @@ impl Supervisor {
                     self.callers.push(caller);
                 }
             }
-            Source::Oom => {
-                if let Some(event) = &self.oom.event {
-                    let _ = rustix::io::read(event, &mut [0_u8; 8]);
+            Source::Oom => self.oom.heard(),
+            Source::Watchdog => {
+                let watchdog = self.attempt.as_mut().and_then(|attempt| attempt.watchdog.take());
+                if let Some(watchdog) = watchdog {
+                    self.log.system(&watchdog.verdict());
+                    self.signal(Signal::KILL);
                 }
-                self.oom.look_at = Some(Instant::now());
-                self.oom.looks = 0;
             }
             Source::Output(index) => {
                 if let Some(output) = self.outputs.get_mut(index)
@@ -295,7 +293,7 @@ impl Supervisor {
             self.log.system("its time is over: ended");
             self.signal(Signal::KILL);
         }
-        if due(self.oom.look_at) {
+        if self.oom.is_due(now) {
             self.look_for_victim(now);
         }
         self.commands.end_late(now);
@@ -313,16 +311,12 @@ impl Supervisor {
     }
 
     fn look_for_victim(&mut self, now: Instant) {
-        self.oom.looks += 1;
         let kills = self.launcher.spec.leaf.oom_kills();
-        if let Some(attempt) = &mut self.attempt
-            && kills > attempt.oom_kills_before
-        {
-            attempt.oom = true;
-            self.oom.look_at = None;
+        let victim = self.attempt.as_mut().filter(|attempt| kills > attempt.oom_kills_before);
+        let found = victim.map(|attempt| attempt.oom = true).is_some();
+        self.oom.looked(found, now);
+        if found {
             self.signal(Signal::KILL);
-        } else {
-            self.oom.look_at = (self.oom.looks < OOM_LOOKS_MAX).then(|| now + OOM_LOOK);
         }
     }
 

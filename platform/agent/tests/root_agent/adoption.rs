@@ -49,8 +49,7 @@ async fn a_killed_run_process_takes_its_container_along_and_leaves_nothing() {
     assert_eq!(exit.code, 137);
     assert!(get(started.address.unwrap()).is_err());
     assert!(!platform.data.join("disks").join(started.instance.to_string()).exists());
-    let leaf = format!("/sys/fs/cgroup/memory/berth/{}/{}", platform.id, started.instance);
-    assert!(!std::path::Path::new(&leaf).exists());
+    assert_eq!(platform.memory_group(&started.instance.to_string()), None);
     let text = platform.log(started.instance).await;
     assert!(text.contains("its run process was killed"), "{text}");
     platform.stop(started.instance, 0).await.unwrap();

@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use berth_container::logfile::{LogReader, Reading};
@@ -16,8 +16,12 @@ use berth_container::{
 };
 use berth_model::{AppId, Digest, InstanceId, Limits};
 
-/// Everything waits no longer than this.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Everything waits no longer than this; a machine that is slow for a reason says so in
+/// `BERTH_TEST_PATIENCE_S`.
+pub(crate) static PATIENCE: LazyLock<Duration> = LazyLock::new(|| {
+    let set = std::env::var("BERTH_TEST_PATIENCE_S").ok();
+    Duration::from_secs(set.map_or(20, |seconds| seconds.parse().unwrap()))
+});
 static NUMBER: AtomicU64 = AtomicU64::new(1);
 
 pub(crate) struct Platform {
@@ -34,10 +38,13 @@ fn random_hex(bytes: usize) -> String {
     hex::encode(random)
 }
 
-/// The static init, built once.
+/// The static init: the one that was laid out, or built once.
 fn init() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
+        if let Some(programs) = std::env::var_os("BERTH_PROGRAMS") {
+            return Path::new(&programs).join("berth-init");
+        }
         let triple = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
         let status = Command::new(env!("CARGO"))
             .args(["build", "--quiet", "--package", "berth-init", "--target", &triple])
@@ -48,6 +55,11 @@ fn init() -> &'static Path {
         let target = agent.parent().and_then(Path::parent).unwrap();
         target.join(triple).join("debug/berth-init")
     })
+}
+
+/// Whether this machine has control groups of version 2 alone.
+pub(crate) fn is_v2() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 
 /// A root file system of busybox alone.
@@ -115,6 +127,23 @@ impl Platform {
         child.wait().unwrap();
     }
 
+    /// The folders of this platform's control groups that exist, one per tree.
+    pub(crate) fn groups(&self) -> Vec<PathBuf> {
+        let root = Path::new("/sys/fs/cgroup");
+        let trees = fs::read_dir(root).unwrap().flatten().map(|entry| entry.path());
+        let all = trees.chain([root.to_path_buf()]).map(|tree| tree.join("berth").join(&self.id));
+        all.filter(|folder| folder.is_dir()).collect()
+    }
+
+    /// The control group with the limits on memory whose name begins so.
+    pub(crate) fn memory_group(&self, name: &str) -> Option<PathBuf> {
+        let root = if is_v2() { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/memory" };
+        let leaves = fs::read_dir(Path::new(root).join("berth").join(&self.id)).ok()?;
+        let mut leaves = leaves.flatten();
+        let found = leaves.find(|leaf| leaf.file_name().to_string_lossy().starts_with(name))?;
+        Some(found.path())
+    }
+
     pub(crate) fn run(&self) -> PathBuf {
         Path::new("/run/berth").join(&self.id)
     }
@@ -124,7 +153,7 @@ impl Platform {
         request: &Request,
         descriptors: &[OwnedFd],
     ) -> Result<Reply, AgentError> {
-        let called = tokio::time::timeout(PATIENCE, self.agent.call(request, descriptors)).await;
+        let called = tokio::time::timeout(*PATIENCE, self.agent.call(request, descriptors)).await;
         called.expect("the agent does not answer").map(|(reply, _)| reply)
     }
 
@@ -137,7 +166,7 @@ impl Platform {
         let instance = start.instance;
         let descriptors = [memory(&serde_json::to_vec(payload).unwrap())];
         let request = Request::Start(start);
-        let called = tokio::time::timeout(PATIENCE, self.agent.call(&request, &descriptors)).await;
+        let called = tokio::time::timeout(*PATIENCE, self.agent.call(&request, &descriptors)).await;
         match called.expect("the agent does not answer")? {
             (Reply::Started { address }, attached) => Ok(Started { instance, address, attached }),
             (reply, _) => panic!("{reply:?}"),
@@ -218,7 +247,7 @@ impl Platform {
                 }
             }
         };
-        match tokio::time::timeout(PATIENCE, wait).await {
+        match tokio::time::timeout(*PATIENCE, wait).await {
             Ok(status) => status,
             Err(_) => panic!(
                 "never so: {:?}\n{}\n{}",
@@ -254,7 +283,7 @@ impl Platform {
 
     /// Waits until a container's log has `needle`.
     pub(crate) async fn logged(&self, instance: InstanceId, needle: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + *PATIENCE;
         loop {
             let text = self.log(instance).await;
             if text.contains(needle) {
@@ -367,7 +396,7 @@ pub(crate) fn instance_id() -> InstanceId {
 
 /// Waits until `ready` says so.
 pub(crate) async fn eventually(what: &str, ready: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + *PATIENCE;
     while !ready() {
         assert!(Instant::now() < deadline, "never: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;

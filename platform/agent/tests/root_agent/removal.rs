@@ -22,14 +22,13 @@ async fn down_leaves_no_process_mount_namespace_rule_group_or_loop_device() {
     let index: u8 = started.address.unwrap().octets()[1] - 200;
     let id = platform.id.clone();
     assert!(fs::read_to_string("/proc/mounts").unwrap().contains(&id));
+    assert!(!platform.groups().is_empty());
     platform.down().await;
     assert!(!fs::read_to_string("/proc/mounts").unwrap().contains(&id));
     assert!(!output("nft", &["list", "tables"]).contains(&id));
     assert!(!std::path::Path::new(&format!("/sys/class/net/berth{index}")).exists());
     assert!(!std::path::Path::new("/run/berth").join(&id).exists());
-    for controller in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-        assert!(!controller.path().join("berth").join(&id).exists(), "{controller:?}");
-    }
+    assert_eq!(platform.groups(), Vec::<std::path::PathBuf>::new());
     let data = platform.data.display().to_string();
     let processes = output("ps", &["-eo", "args"]);
     assert!(!processes.contains(&data) && !processes.contains(&id), "{processes}");
