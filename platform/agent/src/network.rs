@@ -3,8 +3,8 @@
 //! All of it lies in one network namespace, pinned in the run folder: a routed /32 interface per
 //! instance, no bridges. The host gets one uplink, one route, one nft table, and a pair of FORWARD
 //! rules beside Docker's; all are put back every few seconds, because others remove them.
-//! Whatever is not named here is dropped: an instance reaches the outside by the default route
-//! and the router's ports, never the host, another app, a container of others or the metadata
+//! Whatever is not named here is dropped: an instance reaches the outside by the default route,
+//! the name service and the router's ports, never the host, another app, a container of others or the metadata
 //! address.
 
 mod addresses;
@@ -14,7 +14,7 @@ mod namespace;
 mod rules;
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -57,6 +57,14 @@ pub(crate) fn hop(base: Ipv4Addr) -> Ipv4Addr {
 fn offset(base: Ipv4Addr, by: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(base) + by)
 }
+
+/// Where instances ask for names: the uplink's end in their namespace.
+pub(crate) fn name_service(base: Ipv4Addr) -> Ipv4Addr {
+    hop(base)
+}
+
+/// The port of names (RFC 1035).
+const NAMES_PORT: u16 = 53;
 
 /// The pin of the namespace in the run folder.
 fn pin(run: &Path) -> std::path::PathBuf {
@@ -159,6 +167,17 @@ impl Net {
         self.reconcile()
     }
 
+    /// New sockets of the name service in the namespace, a UDP one and a listening TCP one. Whoever
+    /// serves them needs no right in the namespace.
+    pub(crate) fn open_name_sockets(&self) -> Result<Vec<OwnedFd>, Failure> {
+        let address = (name_service(self.share.network()), NAMES_PORT);
+        let opened = inside(&self.namespace, || {
+            let datagrams = UdpSocket::bind(address)?;
+            std::io::Result::Ok(vec![datagrams.into(), TcpListener::bind(address)?.into()])
+        });
+        opened?.because(|| format!("opening the name service's sockets at {}", address.0))
+    }
+
     /// Says which instances may talk to each other: those of the same app.
     pub(crate) fn replace_talks(&self, groups: Vec<Vec<Ipv4Addr>>) -> Result<(), Failure> {
         let mut said = self.talks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,26 +228,6 @@ fn port_of(listener: &OwnedFd) -> Option<u16> {
 /// The uplink's name inside.
 const UPLINK: &str = "uplink";
 
-/// Name servers for instances: the host's, unless they are its own loopback; then those that the
-/// local stub asks.
-pub(crate) fn name_servers() -> Vec<IpAddr> {
-    ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"]
-        .iter()
-        .map(|path| parse_servers(&std::fs::read_to_string(path).unwrap_or_default()))
-        .find(|servers| !servers.is_empty())
-        .unwrap_or_default()
-}
-
-/// At most three, as resolvers read no more; IPv6 ones cannot be reached from instances.
-fn parse_servers(text: &str) -> Vec<IpAddr> {
-    text.lines()
-        .filter_map(|line| line.trim().strip_prefix("nameserver"))
-        .filter_map(|rest| rest.trim().parse::<IpAddr>().ok())
-        .filter(|address| address.is_ipv4() && !address.is_loopback())
-        .take(3)
-        .collect()
-}
-
 /// Runs one of the host's network programs with lines that hold nothing but our own names and
 /// numbers.
 fn run_lines(program: &str, arguments: &[&str], lines: &str) -> Result<(), Failure> {
@@ -252,15 +251,4 @@ fn run_lines(program: &str, arguments: &[&str], lines: &str) -> Result<(), Failu
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(Failure::machine(format!("{program} refused: {}", said.trim())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_loopback_resolver_is_not_handed_to_instances() {
-        let text = "# stub\nnameserver 127.0.0.53\nnameserver 192.0.2.7\nnameserver fd00::1\n";
-        assert_eq!(parse_servers(text), [IpAddr::from([192, 0, 2, 7])]);
-    }
 }

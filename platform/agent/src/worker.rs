@@ -1,6 +1,7 @@
 //! `Worker`: the long-lived programs of the platform, `berthd route` and `berthd wasm`.
 //!
-//! Each runs under its own id in its own control group, on listeners that berthd opened. The agent
+//! Each runs under its own id in its own control group, on listeners that berthd opened; the router
+//! also on the name service's sockets, which the agent opens in the instances' namespace. The agent
 //! keeps duplicates of them: a program that ends is started again on the same sockets, so that no
 //! connection is refused meanwhile. Programs outlive the agent; the next one finds them by what
 //! this one wrote down, takes the listeners back out of the program, and goes on.
@@ -51,6 +52,8 @@ struct Slot {
 #[derive(Debug, Default)]
 struct State {
     listeners: Arc<Vec<OwnedFd>>,
+    /// Sockets that the agent opened itself: the name service's, for the router.
+    own: Arc<Vec<OwnedFd>>,
     process: Option<Arc<Process>>,
     restarts: u32,
     /// Counts instructions from outside: a supervisor of an older one ends.
@@ -115,7 +118,10 @@ pub(crate) fn ensure(
     if let Some(old) = state.process.take() {
         drain(context, old)?;
     }
-    state.process = Some(launch::launch(context, program, &state.listeners)?);
+    if program == Program::Route && state.own.is_empty() {
+        state.own = Arc::new(context.net.open_name_sockets()?);
+    }
+    state.process = Some(launch::launch(context, program, &state.listeners, &state.own)?);
     state.epoch += 1;
     slot.changed.notify_all();
     supervise(context, program, state.epoch)?;
@@ -185,8 +191,9 @@ fn restart(context: &Context, program: Program, epoch: u64, ended: &Process, pau
         if state.epoch != epoch || state.closed {
             return;
         }
-        let started =
-            ended.clear().and_then(|()| launch::launch(context, program, &state.listeners));
+        let started = ended
+            .clear()
+            .and_then(|()| launch::launch(context, program, &state.listeners, &state.own));
         match started {
             Ok(process) => {
                 state.process = Some(process);
@@ -206,6 +213,7 @@ pub(crate) fn stop_all(context: &Context, grace: Duration) -> Result<(), Failure
         let mut state = slot.lock();
         state.closed = true;
         state.listeners = Arc::default();
+        state.own = Arc::default();
         slot.changed.notify_all();
         processes.extend(state.process.take());
     }

@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::names::NameSettings;
+
 /// The router's settings.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -21,6 +23,8 @@ pub struct Config {
     pub deadlines: Deadlines,
     /// How much of anything there may be.
     pub limits: Limits,
+    /// How names are looked up for instances.
+    pub names: NameSettings,
 }
 
 impl Config {
@@ -37,6 +41,7 @@ impl Config {
             control_uid: None,
             deadlines: Deadlines::default(),
             limits: Limits::default(),
+            names: NameSettings::default(),
         }
     }
 }

@@ -6,6 +6,8 @@
 //! on disk and is served again after a restart. Connects only to targets that stand in its table,
 //! never buffers whole bodies, and holds no key and no capability.
 //!
+//! The name service of instances ([`names`]) runs here too, for the same reason.
+//!
 //! [`run`] is the process; [`RouterClient`] is how the control process speaks to it.
 
 mod app;
@@ -19,6 +21,7 @@ mod front;
 mod headers;
 mod host;
 mod log;
+pub mod names;
 mod router;
 mod router_client;
 mod snapshot;

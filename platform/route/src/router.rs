@@ -11,7 +11,7 @@ use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener as StdUnixListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::server::conn::http1::Builder as ServerBuilder;
@@ -26,6 +26,7 @@ pub(crate) use routes::Routes;
 use crate::config::Config;
 use crate::control::{self, wire};
 use crate::log::AccessLog;
+use crate::names::{self, NameSockets};
 use crate::upstream::{self, Connector};
 use crate::{RouteError, clock, front, snapshot};
 
@@ -48,8 +49,9 @@ pub(crate) struct Router {
     pub(crate) server: ServerBuilder,
     /// One place per client connection.
     pub(crate) places: Arc<Semaphore>,
-    /// The HTTP listener, for whoever takes over.
-    pub(crate) http: OwnedFd,
+    /// The HTTP listener, for whoever takes over; gone once this router has ended, so that a task
+    /// that ends late cannot keep the socket open.
+    http: Mutex<Option<OwnedFd>>,
     /// The router ends: finish what is in flight.
     pub(crate) draining: CancellationToken,
     /// The drain is over.
@@ -60,12 +62,18 @@ pub(crate) struct Router {
 
 /// The body of `berthd route`: serves until SIGTERM or a drain order, then drains and returns.
 ///
-/// `control` is a listening unix stream socket, `http` a listening TCP socket; both are inherited
-/// and outlive this process where the caller kept duplicates.
+/// `control` is a listening unix stream socket, `http` a listening TCP socket, `names` what the
+/// name service of instances answers on; all are inherited and outlive this process where the
+/// caller kept duplicates.
 ///
 /// # Errors
 /// `Start` and `Folder`, before anything is served.
-pub fn run(config: Config, control: OwnedFd, http: OwnedFd) -> Result<(), RouteError> {
+pub fn run(
+    config: Config,
+    control: OwnedFd,
+    http: OwnedFd,
+    names: Option<NameSockets>,
+) -> Result<(), RouteError> {
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
@@ -79,13 +87,14 @@ pub fn run(config: Config, control: OwnedFd, http: OwnedFd) -> Result<(), RouteE
         let stop = async move {
             terminate.recv().await;
         };
-        serve(config, control, http, stop).await
+        serve_all(config, control, http, names, stop).await
     });
     runtime.shutdown_timeout(CUT_WAIT);
     result
 }
 
-/// What [`run`] does, on the caller's runtime: serves until `stop` ends or a drain is ordered.
+/// What [`run`] does but for names, on the caller's runtime: serves until `stop` ends or a drain is
+/// ordered.
 ///
 /// # Errors
 /// `Start` and `Folder`, before anything is served.
@@ -95,6 +104,16 @@ pub async fn serve(
     http: OwnedFd,
     stop: impl Future<Output = ()>,
 ) -> Result<(), RouteError> {
+    serve_all(config, control, http, None, stop).await
+}
+
+async fn serve_all(
+    config: Config,
+    control: OwnedFd,
+    http: OwnedFd,
+    names: Option<NameSockets>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), RouteError> {
     let kept = http.try_clone().map_err(start("keep its HTTP listener"))?;
     let listener = http_listener(http).map_err(start("use its HTTP listener"))?;
     let control = control_listener(control).map_err(start("use its control listener"))?;
@@ -102,11 +121,17 @@ pub async fn serve(
     tokio::spawn(control::listen(Arc::clone(&router), control));
     let accepting = tokio::spawn(front::accept(Arc::clone(&router), listener));
     let keeping = tokio::spawn(keep_house(Arc::clone(&router)));
+    let naming = names.map(|names| tokio::spawn(answer_names(Arc::clone(&router), names)));
     tokio::select! {
         () = stop => {}
         () = router.draining.cancelled() => {}
     }
     router.drain(accepting).await;
+    if let Some(naming) = naming {
+        // Ends by itself: every query has its deadline.
+        let _ = naming.await;
+    }
+    drop(router.kept_listener().take());
     keeping.abort();
     let router_log = Arc::clone(&router);
     let _ = tokio::task::spawn_blocking(move || router_log.log.close()).await;
@@ -132,9 +157,14 @@ impl Router {
             cut: CancellationToken::new(),
             routes,
             events,
-            http,
+            http: Mutex::new(Some(http)),
             config,
         })
+    }
+
+    /// The HTTP listener, until this router has ended.
+    pub(crate) fn kept_listener(&self) -> MutexGuard<'_, Option<OwnedFd>> {
+        self.http.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a control process needs to go on.
@@ -160,6 +190,14 @@ impl Router {
             let all_gone = self.places.acquire_many(self.places_max);
             let _ = tokio::time::timeout(CUT_WAIT, all_gone).await;
         }
+    }
+}
+
+/// The name service, until this router ends. Traffic goes on without it.
+async fn answer_names(router: Arc<Router>, sockets: NameSockets) {
+    let settings = router.config.names.clone();
+    if let Err(error) = names::serve(settings, sockets, router.draining.clone()).await {
+        tracing::error!(%error, "instances have no name service: its sockets cannot be used");
     }
 }
 

@@ -24,11 +24,15 @@ const DRAIN_MS_MAX: u32 = 30_000;
 pub fn route(options: &args::Worker) -> Result<()> {
     log::start();
     let [control, http] = inherited(options.listeners_from_fd)?;
+    // An agent that has no name service passes no sockets for it.
+    let names = inherited(options.listeners_from_fd + 2).ok();
+    let names =
+        names.map(|[datagrams, streams]| berth_route::names::NameSockets { datagrams, streams });
     let data = DataFolder::existing(&options.data)?;
     let requests = data.control_folder().join("wasm-requests.sock");
     let mut config = berth_route::Config::new(data.root.join("route"), requests, build_id()?);
     config.control_uid = Some(control_uid(&data)?);
-    Ok(berth_route::run(config, control, http)?)
+    Ok(berth_route::run(config, control, http, names)?)
 }
 
 /// The body of `berthd wasm`.

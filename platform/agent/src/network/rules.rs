@@ -3,13 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
-use super::{UPLINK, gateway, inside, name_servers, run_lines};
+use super::{NAMES_PORT, UPLINK, gateway, inside, name_service, run_lines};
 use crate::failure::{Because, Failure};
 use crate::machine::Share;
+
+/// Names that one instance may ask for in a second.
+const NAMES_PER_S_MAX: u32 = 500;
 
 /// Interfaces of instances begin with this; see `link`.
 const INSTANCES: &str = "i*";
@@ -108,23 +111,19 @@ pub(super) fn remove_from_host(data_id: &str) -> Result<(), Failure> {
 /// Makes the namespace's table anew. Who may talk to whom is put in by `replace_talks`.
 pub(super) fn replace_inside(namespace: &OwnedFd, share: Share) -> Result<(), Failure> {
     let base = share.network();
-    let host = gateway(base);
-    let mut servers = String::new();
-    for server in name_servers().into_iter().filter_map(|ip| match ip {
-        IpAddr::V4(ip) => Some(ip),
-        IpAddr::V6(_) => None,
-    }) {
-        let _ = writeln!(
-            servers,
-            "    iifname \"{INSTANCES}\" oifname \"{UPLINK}\" ip daddr {server} meta l4proto {{ tcp, udp }} th dport 53 accept"
-        );
-    }
+    let (host, names) = (gateway(base), name_service(base));
+    // An instance that floods the name service is held back here, where it costs the router
+    // nothing. That comes before what is established, or one source port would have no bound.
     let lines = format!(
         "table inet berth\n\
          delete table inet berth\n\
          table inet berth {{\n\
          \x20 set talks {{ type ipv4_addr . ipv4_addr; }}\n\
+         \x20 set askers {{ type ipv4_addr; size 65536; flags dynamic,timeout; timeout 10s; }}\n\
          \x20 chain input {{ type filter hook input priority filter; policy drop;\n\
+         \x20   iifname \"{INSTANCES}\" ip daddr {names} udp dport {NAMES_PORT} update @askers \
+             {{ ip saddr limit rate over {NAMES_PER_S_MAX}/second burst {NAMES_PER_S_MAX} packets }} drop\n\
+         \x20   iifname \"{INSTANCES}\" ip daddr {names} meta l4proto {{ tcp, udp }} th dport {NAMES_PORT} accept\n\
          \x20   ct state established,related accept\n\
          \x20   iifname \"lo\" accept\n\
          \x20 }}\n\
@@ -132,7 +131,6 @@ pub(super) fn replace_inside(namespace: &OwnedFd, share: Share) -> Result<(), Fa
          \x20   ct state established,related accept\n\
          \x20   iifname \"{UPLINK}\" ip saddr {host} oifname \"{INSTANCES}\" accept\n\
          \x20   iifname \"{INSTANCES}\" oifname \"{INSTANCES}\" ip saddr . ip daddr @talks accept\n\
-         {servers}\
          \x20   iifname \"{INSTANCES}\" oifname \"{UPLINK}\" ip daddr {host} accept\n\
          \x20   ip daddr {{ {base}/16, 169.254.0.0/16, 127.0.0.0/8, 0.0.0.0/8, 224.0.0.0/3 }} drop\n\
          \x20   iifname \"{INSTANCES}\" oifname \"{UPLINK}\" ip saddr {base}/16 accept\n\

@@ -28,12 +28,13 @@ pub(crate) fn adopt(context: &Arc<Context>) -> Result<(), Failure> {
                 leaf.remove()?;
             }
         }
-        let Some((note, process, listeners)) = found else { continue };
+        let Some((note, process, sockets)) = found else { continue };
         context.log.line(format_args!("{} {} is taken back", word(program), note.identity.pid));
         let slot = context.workers.slot(program);
         let epoch = {
             let mut state = slot.lock();
-            state.listeners = Arc::new(listeners);
+            state.listeners = Arc::new(sockets.listeners);
+            state.own = Arc::new(sockets.own);
             state.process = Some(Arc::new(process));
             state.epoch += 1;
             state.epoch
@@ -43,7 +44,13 @@ pub(crate) fn adopt(context: &Arc<Context>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn find(context: &Context, program: Program) -> Option<(Note, Process, Vec<OwnedFd>)> {
+/// What a program listens on.
+struct Sockets {
+    listeners: Vec<OwnedFd>,
+    own: Vec<OwnedFd>,
+}
+
+fn find(context: &Context, program: Program) -> Option<(Note, Process, Sockets)> {
     let note: Note = serde_json::from_slice(&fs::read(note_path(context, program)).ok()?).ok()?;
     let leaf = context.cgroups.leaf(&note.leaf);
     let process = Process::open(note.identity.pid, None, leaf, note.build.clone()).ok()?;
@@ -52,11 +59,13 @@ fn find(context: &Context, program: Program) -> Option<(Note, Process, Vec<Owned
     if !same || process.has_ended() {
         return None;
     }
-    match take_listeners(&process, note.listeners).and_then(|found| {
-        check(program, &found)?;
-        Ok(found)
-    }) {
-        Ok(listeners) => Some((note, process, listeners)),
+    let taken = take(&process, FIRST, note.listeners).and_then(|listeners| {
+        check(program, &listeners)?;
+        let own = take(&process, FIRST + note.listeners, note.own)?;
+        Ok(Sockets { listeners, own })
+    });
+    match taken {
+        Ok(sockets) => Some((note, process, sockets)),
         Err(failure) => {
             context.log.line(format_args!("{} is ended: {failure}", word(program)));
             None
@@ -64,8 +73,8 @@ fn find(context: &Context, program: Program) -> Option<(Note, Process, Vec<Owned
     }
 }
 
-fn take_listeners(process: &Process, count: u32) -> Result<Vec<OwnedFd>, Failure> {
-    (FIRST..FIRST + count)
+fn take(process: &Process, first: u32, count: u32) -> Result<Vec<OwnedFd>, Failure> {
+    (first..first + count)
         .map(|number| {
             let number = i32::try_from(number).because(|| "counting descriptors")?;
             pidfd_getfd(process.pidfd(), number, PidfdGetfdFlags::empty())

@@ -18,8 +18,8 @@ use crate::context::Context;
 use crate::failure::{Because, Failure};
 use crate::run_wire::Identity;
 
-/// Descriptors that may travel beside one message, less the two of the log.
-const LISTENERS_MAX: usize = 6;
+/// Descriptors that may travel beside one message, less the two of the log and the agent's own.
+const LISTENERS_MAX: usize = 4;
 /// The first listener in the program.
 pub(super) const FIRST: u32 = 3;
 /// A log is emptied beyond this; the part before is kept once.
@@ -44,6 +44,9 @@ pub(super) struct Note {
     /// Name of its control group.
     pub(super) leaf: String,
     pub(super) listeners: u32,
+    /// Sockets after them that the agent opened; none in what an older agent wrote.
+    #[serde(default)]
+    pub(super) own: u32,
 }
 
 /// The program's word on the command line, in file names and in messages.
@@ -112,19 +115,26 @@ pub(super) fn launch(
     context: &Context,
     program: Program,
     listeners: &[OwnedFd],
+    own: &[OwnedFd],
 ) -> Result<Arc<Process>, Failure> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = format!("{}{}-{number}", leaf_prefix(program), std::process::id());
     let leaf = context.cgroups.leaf(&name);
     leaf.create(limits(program))?;
-    let started = begin(context, program, listeners, &leaf).and_then(|child| {
+    let sockets: Vec<&OwnedFd> = listeners.iter().chain(own).collect();
+    let started = begin(context, program, &sockets, &leaf).and_then(|child| {
         let pid = child.id();
         let identity = Identity::of(pid).because(|| format!("looking at {}", word(program)));
         let process = Process::open(pid, Some(child), leaf.clone(), context.build.clone())?;
-        let listeners = u32::try_from(listeners.len()).unwrap_or(0);
-        let note =
-            Note { identity: identity?, build: context.build.clone(), leaf: name, listeners };
+        let count = |sockets: &[OwnedFd]| u32::try_from(sockets.len()).unwrap_or(0);
+        let note = Note {
+            identity: identity?,
+            build: context.build.clone(),
+            leaf: name,
+            listeners: count(listeners),
+            own: count(own),
+        };
         write_note(&note_path(context, program), &note)?;
         Ok(Arc::new(process))
     });
@@ -137,14 +147,14 @@ pub(super) fn launch(
 fn begin(
     context: &Context,
     program: Program,
-    listeners: &[OwnedFd],
+    sockets: &[&OwnedFd],
     leaf: &crate::cgroup::Leaf,
 ) -> Result<std::process::Child, Failure> {
     let null = File::open("/dev/null").because(|| "opening /dev/null")?;
     let log = log(context, program)?;
     let mut descriptors = vec![OwnedFd::from(null), OwnedFd::from(log)];
-    for listener in listeners {
-        descriptors.push(listener.try_clone().because(|| "duplicating a listener")?);
+    for socket in sockets {
+        descriptors.push(socket.try_clone().because(|| "duplicating a listener")?);
     }
     let id = match program {
         Program::Route => context.ids.route,

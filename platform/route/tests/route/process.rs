@@ -21,7 +21,7 @@ fn child() {
     };
     let control = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
     let http = std::io::stderr().as_fd().try_clone_to_owned().unwrap();
-    berth_route::run(Config::new(folder, "/nonexistent", "child"), control, http).unwrap();
+    berth_route::run(Config::new(folder, "/nonexistent", "child"), control, http, None).unwrap();
 }
 
 struct Process(Child);
