@@ -42,9 +42,9 @@ fn programs(folder: &Path) -> Result<()> {
 
 fn init(folder: &Path) -> Result<()> {
     const TARGET: &str = "x86_64-unknown-linux-musl";
+    shell::say("-----> Building berth-init, which is static");
     shell::run(shell::command("cargo").args([
         "build",
-        "--quiet",
         "--locked",
         "--release",
         "-p",
@@ -57,10 +57,11 @@ fn init(folder: &Path) -> Result<()> {
 }
 
 fn guests(folder: &Path) -> Result<()> {
+    shell::say("-----> Building the buildpacks");
     shell::run(
         shell::command("cargo")
             .current_dir(shell::root().join("buildpacks"))
-            .args(["build", "--quiet", "--locked", "--release", "--target", "wasm32-wasip2"])
+            .args(["build", "--locked", "--release", "--target", "wasm32-wasip2"])
             .env("CARGO_TARGET_DIR", shell::target()),
     )?;
     let built = shell::target().join("wasm32-wasip2/release");
@@ -100,10 +101,11 @@ pub(crate) fn replace(from: &Path, to: &Path) -> Result<()> {
 /// The sample of a Wasm app is pushed built, as its users would: `samples/wasm-hello/app.wasm`.
 fn wasm_sample(folder: &Path) -> Result<()> {
     const NAME: &str = "wasm-hello";
+    shell::say("-----> Building the Wasm sample");
     shell::run(
         shell::command("cargo")
             .current_dir(shell::root().join("tests/apps").join(NAME))
-            .args(["build", "--quiet", "--locked", "--release", "--target", "wasm32-wasip2"])
+            .args(["build", "--locked", "--release", "--target", "wasm32-wasip2"])
             .env("CARGO_TARGET_DIR", shell::target()),
     )?;
     let built = shell::target().join("wasm32-wasip2/release/wasm_hello.wasm");

@@ -16,7 +16,8 @@ const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
   up       install what is missing, build, start a platform in /var/lib/berth-dev,
-           deploy the sample apps by git push and stay in the foreground (Ctrl-C stops it)
+           deploy the sample apps by git push and stay in the foreground (Ctrl-C stops it);
+           --http PORT, --api PORT and --ssh PORT choose other ports than 8080, 8081 and 2222
   test     install what the tests need and run all of them
   check    formatting, lints and the rules of the workspace (part of test)
   build    build the programs and the buildpacks, nothing else
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments.as_slice() {
-        ["up"] => up::run(),
+        ["up", options @ ..] => up::run(options),
         ["test", filter @ ..] => test::run(filter),
         ["check"] => check::run(),
         ["build"] => build::all().map(|_| ()),

@@ -34,12 +34,14 @@ const TARGETS: &[&str] = &["wasm32-wasip2", "x86_64-unknown-linux-musl"];
 
 /// Whatever `cargo xtask up` needs.
 pub(crate) fn for_up() -> Result<()> {
+    shell::authorize()?;
     packages(PLATFORM)?;
     targets()
 }
 
 /// Whatever `cargo xtask test` needs.
 pub(crate) fn for_test() -> Result<()> {
+    shell::authorize()?;
     let all: Vec<_> = PLATFORM.iter().chain(TESTS).copied().collect();
     packages(&all)?;
     node()?;
@@ -60,9 +62,6 @@ fn packages(wanted: &[(&str, &str)]) -> Result<()> {
             "this machine has no apt-get; install what these Debian packages hold, then run this again: {}",
             missing.join(" ")
         );
-    }
-    if !shell::is_root() && !shell::has("sudo") {
-        bail!("root or sudo is needed to install: {}", missing.join(" "));
     }
     shell::step("Updating the package lists", || {
         shell::capture(shell::as_root("apt-get").args(["update", "-q"])).map(drop)

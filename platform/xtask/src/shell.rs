@@ -41,32 +41,74 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// A command as root: through sudo where we are not root.
+/// What root needs of the caller's environment: how the world is reached.
+const KEPT: &str =
+    "DEBIAN_FRONTEND,HTTPS_PROXY,https_proxy,HTTP_PROXY,http_proxy,NO_PROXY,no_proxy";
+/// A password is remembered for some minutes; it is used again well before.
+const SUDO_PERIOD: Duration = Duration::from_secs(60);
+
+/// A command as root: through sudo where we are not root. It never asks for a password, because it
+/// may run where nobody can answer: call [`authorize`] before.
 pub(crate) fn as_root(program: impl AsRef<OsStr>) -> Command {
     if is_root() {
         return command(program);
     }
     let mut sudo = command("sudo");
-    sudo.args([
-        "--preserve-env=PATH,CARGO_TARGET_DIR,CARGO_HOME,RUSTUP_HOME,DEBIAN_FRONTEND",
-        "--",
-    ]);
+    sudo.args(["-n", "-H", &format!("--preserve-env={KEPT}"), "--"]);
     sudo.arg(program);
     sudo
 }
 
+/// Makes sure that [`as_root`] works from here on: sudo asks for its password now, in the
+/// foreground, if it must, and is kept from forgetting it for as long as this program runs.
+pub(crate) fn authorize() -> Result<()> {
+    static KEPT_AWAKE: std::sync::Once = std::sync::Once::new();
+    if is_root() {
+        return Ok(());
+    }
+    if !has("sudo") {
+        bail!("root is needed here: install sudo, or run this as root");
+    }
+    let may = || capture(as_root("true").stderr(Stdio::null())).is_ok();
+    if !may() {
+        say("-----> sudo asks for your password: packages, containers and their agent need root");
+        run(Command::new("sudo").arg("-v"))
+            .context("without sudo nothing can be started; run this as root instead")?;
+        if !may() {
+            bail!(
+                "sudo forgets the password at once (timestamp_timeout in sudoers); run this as root instead"
+            );
+        }
+    }
+    KEPT_AWAKE.call_once(|| {
+        std::thread::spawn(|| {
+            loop {
+                std::thread::sleep(SUDO_PERIOD);
+                // Where it is forgotten all the same, the next use says so.
+                let _ = capture(Command::new("sudo").args(["-n", "-v"]));
+            }
+        });
+    });
+    Ok(())
+}
+
+/// Lets cargo start what it built as root: through sudo where we are not root.
+pub(crate) fn as_root_runner(cargo: &mut Command) {
+    if !is_root() {
+        cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "sudo --preserve-env --");
+    }
+}
+
 /// Whether this process is root.
 pub(crate) fn is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|own| {
-        use std::os::unix::fs::MetadataExt;
-        own.uid() == 0
-    })
+    own_uid() == 0
 }
 
 /// The id of the user who called us.
 pub(crate) fn own_uid() -> u32 {
     use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self").map_or(0, |own| own.uid())
+    // Nobody where there is no /proc: sudo is asked then.
+    std::fs::metadata("/proc/self").map_or(65_534, |own| own.uid())
 }
 
 /// Whether a program is on the PATH.
@@ -115,9 +157,7 @@ fn show(command: &Command) -> String {
 /// and its time when it is done.
 pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let begun = Instant::now();
-    let moving = Moving::start(name);
-    let result = work();
-    drop(moving);
+    let result = wait(name, work);
     match &result {
         Ok(_) => say(&format!("-----> {name} ({:.1} s)", begun.elapsed().as_secs_f32())),
         Err(_) => {
@@ -125,6 +165,13 @@ pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T>
         }
     }
     result
+}
+
+/// Does something that is over at once as a rule: only where it is not, its name stands on the
+/// terminal with the seconds passing.
+pub(crate) fn wait<T>(name: &str, work: impl FnOnce() -> T) -> T {
+    let _moving = Moving::start(name);
+    work()
 }
 
 /// A line that changes while something is waited for.
@@ -145,8 +192,8 @@ impl Moving {
             let (lock, changed) = &*seen;
             // A poisoned lock means that the waiter is gone: nothing is left to show.
             let Ok(mut finished) = lock.lock() else { return };
-            // On a terminal each second, in a log file each half minute.
-            let period = Duration::from_secs(if terminal { 1 } else { 30 });
+            // On a terminal each second, in a log file now and then.
+            let period = Duration::from_secs(if terminal { 1 } else { 15 });
             while !*finished {
                 let Ok((next, timeout)) = changed.wait_timeout(finished, period) else { return };
                 finished = next;

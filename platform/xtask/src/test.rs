@@ -65,7 +65,7 @@ fn cargo_test(packages: &[&str], who: Who, filter: &[&str]) -> Result<()> {
     let mut cargo = shell::command("cargo");
     cargo.env("BERTH_PROGRAMS", shell::target().join("berth"));
     if !matches!(who, Who::Caller) && !shell::is_root() {
-        cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "sudo --preserve-env --");
+        cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "sudo -n -H --preserve-env --");
     }
     if shell::has("cargo-nextest") {
         cargo.args(["nextest", "run", "--locked"]).args(packages);

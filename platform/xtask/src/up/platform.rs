@@ -1,146 +1,251 @@
-//! The platform's process: started through sudo, started again when it ends, stopped with `down`.
+//! The platform's process: started through sudo, started again when it ends, stopped over its API.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::addresses::{Addresses, get};
 use crate::shell;
 
 /// Where the development platform keeps its data.
 pub(crate) const DATA: &str = "/var/lib/berth-dev";
 /// The administrator's token, readable by whoever runs `up`.
 pub(crate) const TOKEN: &str = "/var/lib/berth-dev/admin-token";
-/// The API's address.
-pub(crate) const API: &str = "127.0.0.1:8081";
-/// The router's address.
-pub(crate) const HTTP: &str = "127.0.0.1:8080";
-/// The SSH server's address.
-pub(crate) const SSH: &str = "127.0.0.1:2222";
+
+/// The platform's configuration is wrong: starting it again changes nothing.
+const BAD_CONFIG: i32 = 64;
+/// What instances may take to end after Ctrl-C.
+const GRACE_MS: u32 = 10_000;
+/// How long the first answer may take.
+const HEALTHY_MAX: Duration = Duration::from_secs(60);
+/// How long the end may take once it was asked for; the grace is part of it.
+const END_MAX: Duration = Duration::from_secs(30);
+/// How often something that others bring about is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// First and longest pause before it is started again.
+const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// One that ran for this long gets the first pause again.
+const STEADY: Duration = Duration::from_secs(10);
 
 /// A running platform.
 pub(crate) struct Platform {
     programs: PathBuf,
-    stopping: Arc<AtomicBool>,
-    ended: mpsc::Receiver<Result<()>>,
+    addresses: Addresses,
+    kept: Arc<Kept>,
+}
+
+/// What the thread that keeps the platform running and the others know of each other.
+#[derive(Default)]
+struct Kept {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// It is to end: nothing is started any more.
+    stopping: bool,
+    /// It has ended for good, and why where that was not asked for.
+    ended: Option<Option<String>>,
+}
+
+impl Kept {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop(&self) {
+        self.state().stopping = true;
+        self.changed.notify_all();
+    }
+
+    fn end(&self, why: Option<String>) {
+        self.state().ended = Some(why);
+        self.changed.notify_all();
+    }
+
+    /// Waits until `holds`, at most for `time`; says whether it holds.
+    fn wait(&self, time: Duration, holds: impl Fn(&State) -> bool) -> bool {
+        let waited = self.changed.wait_timeout_while(self.state(), time, |state| !holds(state));
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        holds(&state)
+    }
 }
 
 impl Platform {
     /// Starts `berthd serve` and keeps it running.
-    pub(crate) fn start(programs: &Path) -> Result<Self> {
-        let stopping = Arc::new(AtomicBool::new(false));
-        let (tell, ended) = mpsc::channel();
-        let mut child = serve(programs)?;
-        let (programs, stop) = (programs.to_owned(), Arc::clone(&stopping));
-        let again = programs.clone();
+    pub(crate) fn start(programs: &Path, addresses: Addresses) -> Result<Self> {
+        let kept = Arc::new(Kept::default());
+        let platform = Self { programs: programs.to_owned(), addresses, kept };
+        let child = platform.serve()?;
+        let keeper = Self {
+            programs: platform.programs.clone(),
+            addresses: platform.addresses,
+            kept: Arc::clone(&platform.kept),
+        };
         std::thread::spawn(move || {
-            let mut pause = Duration::from_millis(200);
-            loop {
-                let begun = Instant::now();
-                let status = child.wait();
-                if stop.load(Ordering::SeqCst) {
-                    let _ = tell.send(Ok(()));
-                    return;
-                }
-                // 64: the configuration is wrong, another try changes nothing.
-                if status.as_ref().is_ok_and(|status| status.code() == Some(64)) {
-                    let _ = tell.send(Err(anyhow::anyhow!("berthd refused its configuration")));
-                    return;
-                }
-                shell::say(&format!(" !     berthd ended ({status:?}); starting it again"));
-                if begun.elapsed() > Duration::from_secs(10) {
-                    pause = Duration::from_millis(200);
-                }
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_secs(5));
-                child = match serve(&again) {
-                    Ok(child) => child,
-                    Err(error) => {
-                        let _ = tell.send(Err(error));
-                        return;
-                    }
-                };
-            }
+            let why = keeper.keep(child);
+            keeper.kept.end(why);
         });
-        Ok(Self { programs, stopping, ended })
+        Ok(platform)
+    }
+
+    /// Where it listens.
+    pub(crate) fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Starts it again whenever it ends, until it is to end or cannot be started. Says why where
+    /// nobody asked for the end.
+    fn keep(&self, mut child: Child) -> Option<String> {
+        let mut pause = PAUSE;
+        loop {
+            let begun = Instant::now();
+            let status = child.wait();
+            if self.kept.state().stopping {
+                return None;
+            }
+            let shown = match status {
+                Ok(status) if status.code() == Some(BAD_CONFIG) => {
+                    return Some("berthd could not start; its reason is above".to_owned());
+                }
+                Ok(status) => status.to_string(),
+                Err(error) => error.to_string(),
+            };
+            shell::say(&format!(" !     berthd ended ({shown}); starting it again"));
+            if begun.elapsed() > STEADY {
+                pause = PAUSE;
+            }
+            if self.kept.wait(pause, |state| state.stopping) {
+                return None;
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
+            if let Err(error) = shell::authorize() {
+                return Some(format!("{error:#}"));
+            }
+            // Under the lock: what is to end is not started behind its back.
+            let state = self.kept.state();
+            if state.stopping {
+                return None;
+            }
+            child = match self.serve() {
+                Ok(child) => child,
+                Err(error) => return Some(format!("{error:#}")),
+            };
+        }
+    }
+
+    fn serve(&self) -> Result<Child> {
+        let Addresses { http, api, ssh } = self.addresses;
+        let mut command = shell::as_root(self.programs.join("berthd"));
+        command
+            .args(["serve", "--data", DATA, "--http", &http.to_string()])
+            .args(["--api", &api.to_string(), "--ssh", &ssh.to_string()])
+            .args(["--admin-uid", &shell::own_uid().to_string()])
+            .stdin(Stdio::null())
+            // The line that tells a program where it listens; people get the addresses from us.
+            .stdout(Stdio::null())
+            // Its own group: Ctrl-C reaches us alone, and we say `down`.
+            .process_group(0);
+        command.spawn().context("cannot start berthd")
     }
 
     /// Waits for `GET /healthz` to answer 200.
     pub(crate) fn wait_until_healthy(&self, interrupts: &AtomicUsize) -> Result<()> {
         shell::step("Starting the platform", || {
-            let deadline = Instant::now() + Duration::from_secs(60);
+            let deadline = Instant::now() + HEALTHY_MAX;
             while Instant::now() < deadline {
                 if interrupts.load(Ordering::SeqCst) > 0 {
                     bail!("interrupted");
                 }
-                if let Ok(Err(error)) = self.ended.try_recv() {
-                    return Err(error);
+                if let Some(why) = self.ended() {
+                    bail!("{why}");
                 }
-                if super::samples::get(API, "localhost", "/healthz")
-                    .is_ok_and(|status| status == 200)
-                {
+                if matches!(get(self.addresses.api, "localhost", "/healthz"), Ok(200)) {
                     return Ok(());
                 }
                 std::thread::sleep(Duration::from_millis(50));
             }
-            bail!("berthd does not answer on {API} after 60 s; its messages are above")
+            bail!(
+                "berthd does not answer on {} after {} s; its messages are above",
+                self.addresses.api,
+                HEALTHY_MAX.as_secs()
+            )
         })
     }
 
-    /// Returns at Ctrl-C, or when the platform cannot be kept running.
-    pub(crate) fn wait_for_interrupt(&self, interrupts: &AtomicUsize) {
+    /// Why it has ended, if it has.
+    pub(crate) fn ended(&self) -> Option<String> {
+        let ended = self.kept.state().ended.clone()?;
+        Some(ended.unwrap_or_else(|| "the platform was stopped".to_owned()))
+    }
+
+    /// Returns at Ctrl-C, or with the reason when the platform cannot be kept running.
+    pub(crate) fn wait_for_interrupt(&self, interrupts: &AtomicUsize) -> Result<()> {
         while interrupts.load(Ordering::SeqCst) == 0 {
-            if let Ok(Err(error)) = self.ended.recv_timeout(Duration::from_millis(100)) {
-                shell::say(&format!(" !     {error:#}"));
-                return;
+            if self.kept.wait(Duration::from_millis(100), |state| state.ended.is_some()) {
+                bail!("{}", self.ended().unwrap_or_default());
             }
         }
+        Ok(())
     }
 
     /// Stops instances, router and agent; data stays.
-    pub(crate) fn stop(self, _interrupts: &AtomicUsize) -> Result<()> {
-        self.stopping.store(true, Ordering::SeqCst);
+    pub(crate) fn stop(&self) -> Result<()> {
+        self.kept.stop();
         shell::step("Stopping the platform", || {
-            down(&self.programs, 10_000)?;
-            match self.ended.recv_timeout(Duration::from_secs(30)) {
-                Ok(result) => result,
-                Err(_) => bail!("berthd did not end within 30 s"),
+            let deadline = Instant::now() + END_MAX;
+            let (mut asked, mut ended) = (false, false);
+            while !ended && Instant::now() < deadline {
+                // One that was just started answers a little later.
+                asked = asked || self.ask_down(GRACE_MS).is_ok();
+                ended = self.kept.wait(LOOK, |state| state.ended.is_some());
             }
+            if asked && ended {
+                return Ok(());
+            }
+            // No control process answers, or it hangs: the agent is asked by root.
+            shell::authorize()?;
+            let mut down = shell::as_root(self.programs.join("berthd"));
+            shell::capture(down.args(["down", "--data", DATA, "--grace-ms", "1000"]))?;
+            // berthd ends with its agent.
+            if !self.kept.wait(END_MAX, |state| state.ended.is_some()) {
+                bail!(
+                    "the apps are stopped, but berthd did not end within {} s; `ps -C berthd` shows it",
+                    END_MAX.as_secs()
+                );
+            }
+            Ok(())
         })
     }
 
     /// What the second Ctrl-C does.
     pub(crate) fn down_at_once(&self) -> impl Fn() + Send + 'static {
-        let (programs, stopping) = (self.programs.clone(), Arc::clone(&self.stopping));
+        let platform = Self {
+            programs: self.programs.clone(),
+            addresses: self.addresses,
+            kept: Arc::clone(&self.kept),
+        };
         move || {
-            stopping.store(true, Ordering::SeqCst);
-            if let Err(error) = down(&programs, 0) {
+            platform.kept.stop();
+            if let Err(error) = platform.ask_down(0) {
                 shell::say(&format!(" !     {error:#}"));
             }
         }
     }
-}
 
-fn serve(programs: &Path) -> Result<Child> {
-    let mut command = shell::as_root(programs.join("berthd"));
-    command
-        .args(["serve", "--data", DATA, "--http", HTTP, "--api", API, "--ssh", SSH, "--admin-uid"])
-        .arg(shell::own_uid().to_string())
-        .stdin(Stdio::null())
-        // Its own group: Ctrl-C reaches us alone, and we say `down`.
-        .process_group(0);
-    command.spawn().context("cannot start berthd")
-}
-
-fn down(programs: &Path, grace_ms: u32) -> Result<()> {
-    shell::capture(
-        shell::as_root(programs.join("berthd"))
-            .args(["down", "--data", DATA, "--grace-ms", &grace_ms.to_string()])
-            .process_group(0),
-    )
-    .map(drop)
+    /// Tells the control process to end with everything; needs no root.
+    fn ask_down(&self, grace_ms: u32) -> Result<()> {
+        let token =
+            std::fs::read_to_string(TOKEN).with_context(|| format!("cannot read {TOKEN}"))?;
+        let mut down = super::samples::berth(&self.programs, &self.addresses, token.trim());
+        down.args(["down", "--yes", "--grace-ms", &grace_ms.to_string()]).process_group(0);
+        shell::capture(&mut down).map(drop)
+    }
 }

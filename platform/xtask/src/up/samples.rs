@@ -1,7 +1,6 @@
 //! The sample apps and how they get there: stock git, over HTTP and over SSH.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::platform::{API, HTTP, Platform, SSH, TOKEN};
+use super::addresses::{Addresses, get};
+use super::platform::{Platform, TOKEN};
 use crate::shell;
 
 /// App name, its folder under `tests/apps`, and whether it is pushed over SSH.
@@ -23,14 +23,15 @@ const SAMPLES: &[(&str, &str, bool)] = &[
 /// Pushes every sample and gives names and URLs.
 pub(crate) fn deploy(
     programs: &Path,
-    _platform: &Platform,
+    platform: &Platform,
     interrupts: &AtomicUsize,
 ) -> Result<Vec<(String, String)>> {
+    let Addresses { http, api, ssh: ssh_address } = platform.addresses();
     let work = work_folder()?;
     let token = std::fs::read_to_string(TOKEN)
         .with_context(|| format!("cannot read {TOKEN}, which berthd makes at its first start"))?;
     let key = own_key(&work)?;
-    add_key(programs, token.trim(), &key)?;
+    add_key(|| berth(programs, &platform.addresses(), token.trim()), &key)?;
     let mut urls = Vec::new();
     for (name, folder, ssh) in SAMPLES {
         if interrupts.load(Ordering::SeqCst) > 0 {
@@ -42,7 +43,7 @@ pub(crate) fn deploy(
         if *ssh {
             push.env("GIT_SSH_COMMAND", ssh_command(&work, &key)).args([
                 "push",
-                &format!("ssh://git@{SSH}/{name}"),
+                &format!("ssh://git@{ssh_address}/{name}"),
                 "HEAD:main",
             ]);
         } else {
@@ -53,19 +54,24 @@ pub(crate) fn deploy(
                 "-c",
                 "credential.helper=!f() { echo username=berth; echo \"password=$BERTH_TOKEN\"; }; f",
                 "push",
-                &format!("http://{API}/git/{name}.git"),
+                &format!("http://{api}/git/{name}.git"),
                 "HEAD:main",
             ]);
         }
         shell::run(&mut push).with_context(|| format!("the push of the sample {name} failed"))?;
-        wait_for_answer(name, interrupts)?;
-        urls.push(((*name).to_owned(), format!("http://{name}.localhost:{}", port(HTTP))));
+        shell::wait(&format!("Waiting for {name} to answer"), || {
+            wait_for_answer(http, name, interrupts)
+        })?;
+        urls.push(((*name).to_owned(), format!("http://{name}.localhost:{}", http.port())));
     }
     Ok(urls)
 }
 
-fn port(address: &str) -> &str {
-    address.rsplit(':').next().unwrap_or_default()
+/// The CLI on this platform.
+pub(super) fn berth(programs: &Path, addresses: &Addresses, token: &str) -> Command {
+    let mut command = Command::new(programs.join("berth"));
+    command.env("BERTH_SERVER", format!("http://{}", addresses.api)).env("BERTH_TOKEN", token);
+    command
 }
 
 fn work_folder() -> Result<PathBuf> {
@@ -88,19 +94,13 @@ fn own_key(work: &Path) -> Result<PathBuf> {
     Ok(key)
 }
 
-fn add_key(programs: &Path, token: &str, key: &Path) -> Result<()> {
-    let berth = |arguments: &[&str]| {
-        let mut command = Command::new(programs.join("berth"));
-        command.env("BERTH_SERVER", format!("http://{API}")).env("BERTH_TOKEN", token);
-        command.args(arguments);
-        command
-    };
-    let known = shell::capture(&mut berth(&["keys", "list", "--json"]))?;
-    let public = std::fs::read_to_string(key.with_extension("pub"))?;
-    let body = public.split_whitespace().nth(1).unwrap_or_default();
+fn add_key(berth: impl Fn() -> Command, key: &Path) -> Result<()> {
+    let known = shell::capture(berth().args(["keys", "list", "--json"]))?;
+    let public = key.with_extension("pub");
+    let text = std::fs::read_to_string(&public)?;
+    let body = text.split_whitespace().nth(1).unwrap_or_default();
     if !known.contains(body) {
-        let file = key.with_extension("pub");
-        shell::capture(&mut berth(&["keys", "add", "cargo-xtask-up", &file.to_string_lossy()]))?;
+        shell::capture(berth().args(["keys", "add", "cargo-xtask-up"]).arg(&public))?;
     }
     Ok(())
 }
@@ -142,11 +142,11 @@ fn commit(programs: &Path, work: &Path, name: &str, folder: &str) -> Result<Path
     Ok(repository)
 }
 
-fn wait_for_answer(name: &str, interrupts: &AtomicUsize) -> Result<()> {
+fn wait_for_answer(http: SocketAddrV4, name: &str, interrupts: &AtomicUsize) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(30);
     let host = format!("{name}.localhost");
     loop {
-        match get(HTTP, &host, "/") {
+        match get(http, &host, "/") {
             Ok(200) => return Ok(()),
             _ if interrupts.load(Ordering::SeqCst) > 0 => bail!("interrupted"),
             Ok(status) if Instant::now() > deadline => bail!("{host} answers {status}"),
@@ -154,14 +154,4 @@ fn wait_for_answer(name: &str, interrupts: &AtomicUsize) -> Result<()> {
             _ => std::thread::sleep(Duration::from_millis(50)),
         }
     }
-}
-
-/// The status of a GET.
-pub(crate) fn get(address: &str, host: &str, path: &str) -> Result<u16> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
-    let mut head = [0; 12];
-    stream.read_exact(&mut head)?;
-    std::str::from_utf8(&head[9..12])?.parse().context("no status in the answer")
 }
