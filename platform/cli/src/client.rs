@@ -1,8 +1,8 @@
 //! Speaks HTTP to `berthd`; the only way the CLI reaches anything.
 
-use berth_api::Problem;
+use berth_api::{AppView, Page, Problem};
 use futures_util::StreamExt;
-use reqwest::{Method, Response};
+use reqwest::{Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -65,12 +65,35 @@ impl Client {
         let status = answer.status();
         let text = answer.text().await.unwrap_or_default();
         Err(match serde_json::from_str::<Problem>(&text) {
+            Ok(problem) if status == StatusCode::NOT_FOUND => {
+                let failure = Failure::problem(&problem);
+                match self.nearest_app(path, problem.detail.as_deref().unwrap_or_default()).await {
+                    Some(hint) => failure.with_hint(hint),
+                    None => failure,
+                }
+            }
             Ok(problem) => Failure::problem(&problem),
             Err(_) => Failure::failed(format!(
                 "{} answered {status} to {method} {path}: {}",
                 self.server,
                 text.chars().take(200).collect::<String>()
             )),
+        })
+    }
+
+    /// What may have been meant where the app of a path is not there.
+    async fn nearest_app(&self, path: &str, detail: &str) -> Option<String> {
+        let name = path.strip_prefix("/v1/apps/")?.split(['/', '?']).next()?;
+        if detail != format!("there is no app '{name}'") {
+            return None;
+        }
+        let url = format!("{}/v1/apps?limit=200", self.server);
+        let answer = self.http.get(url).bearer_auth(&self.token).send().await.ok()?;
+        let apps: Page<AppView> = answer.json().await.ok()?;
+        let known: Vec<&str> = apps.items.iter().map(|app| app.name.as_str()).collect();
+        Some(match nearest(name, &known) {
+            Some(meant) => format!("did you mean {meant}?"),
+            None => "`berth apps list` lists the apps".to_owned(),
         })
     }
 
@@ -147,6 +170,18 @@ impl Client {
     }
 }
 
+/// The name that was probably meant: few letters differ, or one begins with the other.
+fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let near = |candidate: &str| {
+        let distance = strsim::damerau_levenshtein(name, candidate);
+        let close = distance <= 2.max(name.len() / 4) && distance < name.len();
+        let part = name.len() > 2 && (candidate.starts_with(name) || name.starts_with(candidate));
+        (close || part).then_some(distance)
+    };
+    let found = known.iter().filter_map(|candidate| Some((near(candidate)?, *candidate)));
+    found.min().map(|(_, candidate)| candidate)
+}
+
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
@@ -170,6 +205,21 @@ pub(crate) fn segment(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_with_a_slip_is_recognised_and_another_name_is_not() {
+        let known = ["hello", "shop", "shop-api"];
+        for (name, meant) in [
+            ("helo", Some("hello")),
+            ("hlelo", Some("hello")),
+            ("shop-ap", Some("shop-api")),
+            ("shop-api-staging", Some("shop-api")),
+            ("billing", None),
+            ("x", None),
+        ] {
+            assert_eq!(nearest(name, &known), meant, "{name}");
+        }
+    }
 
     #[test]
     fn a_segment_never_leaves_its_place() {

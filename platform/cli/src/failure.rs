@@ -32,7 +32,11 @@ impl Failure {
         Self {
             code: UNREACHABLE,
             message: message.into(),
-            hint: Some("is the platform running, and does BERTH_SERVER name it?".to_owned()),
+            hint: Some(
+                "is the platform running (`cargo xtask up`, `berthd serve`), and does BERTH_SERVER or \
+                 --server name it?"
+                    .to_owned(),
+            ),
         }
     }
 
@@ -47,8 +51,11 @@ impl Failure {
         for error in &problem.errors {
             message.push_str(&format!("\n  {}: {}", error.pointer, error.detail));
         }
-        let hint = (problem.status == 401)
-            .then(|| "set BERTH_TOKEN to a token of this platform".to_owned());
+        let hint = (problem.status == 401).then(|| {
+            "set BERTH_TOKEN to a token of this platform; the administrator's is in the file \
+             admin-token of its data folder"
+                .to_owned()
+        });
         Self { code: FAILED, message, hint }
     }
 

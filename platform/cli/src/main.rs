@@ -8,6 +8,7 @@ mod commands;
 mod failure;
 mod output;
 mod pairs;
+mod progress;
 
 use std::process::ExitCode;
 

@@ -68,6 +68,11 @@ impl Output {
         }
     }
 
+    /// Whether a line that moves is seen by somebody.
+    pub(crate) fn moves(&self) -> bool {
+        !self.quiet && io::stderr().is_terminal()
+    }
+
     /// Whether a person can be asked.
     pub(crate) fn may_ask(&self) -> bool {
         !self.json && io::stdin().is_terminal() && io::stderr().is_terminal()

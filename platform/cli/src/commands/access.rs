@@ -59,8 +59,13 @@ pub(crate) async fn keys(command: Keys, client: &Client, output: &Output) -> Res
             let matching: Vec<&KeyView> =
                 keys.items.iter().filter(|k| k.id == key || k.name == key).collect();
             match matching.as_slice() {
-                [found] => client.delete(&format!("/v1/keys/{}", segment(&found.id))).await,
-                [] => Err(Failure::failed(format!("there is no key '{key}'"))),
+                [found] => {
+                    client.delete(&format!("/v1/keys/{}", segment(&found.id))).await?;
+                    output.note(&format!("{} may not push any more", found.name));
+                    Ok(())
+                }
+                [] => Err(Failure::failed(format!("there is no key '{key}'"))
+                    .with_hint("`berth keys list` lists them")),
                 _ => Err(Failure::failed(format!("several keys are called '{key}'"))
                     .with_hint("give the id")),
             }
@@ -95,7 +100,11 @@ pub(crate) async fn tokens(
             output.note("Keep this secret now: it is not stored and cannot be shown again.");
             output.value(&created, |created| created.secret.clone())
         }
-        Tokens::Revoke { token } => client.delete(&format!("/v1/tokens/{}", segment(&token))).await,
+        Tokens::Revoke { token } => {
+            client.delete(&format!("/v1/tokens/{}", segment(&token))).await?;
+            output.note(&format!("the token {token} is worth nothing any more"));
+            Ok(())
+        }
     }
 }
 

@@ -116,6 +116,10 @@ fn add_remote(app: &AppView, client: &Client, output: &Output) {
             .is_ok_and(|status| status.success())
     };
     if !git(&["rev-parse", "--git-dir"]) {
+        output.note(&format!(
+            "this folder is no git repository, so no remote was added; after `git init`: git remote add berth {}",
+            app.git_http
+        ));
         return;
     }
     if !git(&["remote", "add", "berth", &app.git_http]) {
@@ -160,7 +164,9 @@ pub(crate) async fn domains(
         Domains::Remove { domain, app } => {
             client
                 .delete(&format!("{}/domains/{}", app_path(&app, client)?, segment(&domain)))
-                .await
+                .await?;
+            output.note(&format!("{domain} is routed to the app no more"));
+            Ok(())
         }
     }
 }

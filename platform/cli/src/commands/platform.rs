@@ -11,6 +11,7 @@ use crate::arguments::{Arguments, Down, Stacks};
 use crate::client::{Client, segment};
 use crate::failure::Failure;
 use crate::output::{Output, table};
+use crate::progress;
 
 pub(crate) async fn stacks(
     command: Stacks,
@@ -39,8 +40,11 @@ pub(crate) async fn stacks(
         }
         Stacks::Update { stack } => {
             let path = format!("/v1/stacks/{}/update", segment(&stack));
+            let nothing = serde_json::json!({});
+            let making = client.send_json(Method::POST, &path, &nothing);
+            let what = format!("Making {stack} anew, which takes some minutes");
             let made: Vec<StackView> =
-                client.send_json(Method::POST, &path, &serde_json::json!({})).await?;
+                progress::shown(output, &what, making, async || None).await?;
             output.value(&made, |made| {
                 made.iter()
                     .map(|s| {

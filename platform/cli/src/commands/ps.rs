@@ -1,6 +1,8 @@
 //! `berth ps`.
 
-use berth_api::{AppView, InstanceView, Scale};
+use std::future::Future;
+
+use berth_api::{AppView, InstanceView, Page, Scale};
 use reqwest::Method;
 
 use super::{all, app_path, when};
@@ -8,15 +10,20 @@ use crate::arguments::{App, Ps, PsVerb};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{Output, table};
-use crate::pairs;
+use crate::{pairs, progress};
+
+/// Instances that are shown while a change is waited for.
+const SHOWN_MAX: u32 = 8;
 
 pub(crate) async fn run(command: Ps, client: &Client, output: &Output) -> Result<(), Failure> {
     match command.verb {
         None => list(&command.app, client, output).await,
         Some(PsVerb::Scale { counts, app }) => {
             let body = Scale { processes: pairs::counts(&counts)? };
-            let path = format!("{}/scale", app_path(&app, client)?);
-            let app: AppView = client.send_json(Method::PUT, &path, &body).await?;
+            let app = app_path(&app, client)?;
+            let path = format!("{app}/scale");
+            let scaling = client.send_json(Method::PUT, &path, &body);
+            let app: AppView = until_settled("Scaling", &app, scaling, client, output).await?;
             output.value(&app, |app| {
                 let scale: Vec<String> =
                     app.scale.iter().map(|(p, n)| format!("{p}={n}")).collect();
@@ -24,23 +31,47 @@ pub(crate) async fn run(command: Ps, client: &Client, output: &Output) -> Result
             })
         }
         Some(PsVerb::Restart(app)) => {
-            change(&app, "restart", "has new instances", client, output).await
+            change(&app, "restart", ("Restarting", "has new instances"), client, output).await
         }
-        Some(PsVerb::Stop(app)) => change(&app, "stop", "is stopped", client, output).await,
-        Some(PsVerb::Start(app)) => change(&app, "start", "runs", client, output).await,
+        Some(PsVerb::Stop(app)) => {
+            change(&app, "stop", ("Stopping", "is stopped"), client, output).await
+        }
+        Some(PsVerb::Start(app)) => {
+            change(&app, "start", ("Starting", "runs"), client, output).await
+        }
     }
 }
 
 async fn change(
     app: &App,
     verb: &str,
-    done: &str,
+    (doing, done): (&str, &str),
     client: &Client,
     output: &Output,
 ) -> Result<(), Failure> {
-    let path = format!("{}/{verb}", app_path(app, client)?);
-    let app: AppView = client.send_json(Method::POST, &path, &serde_json::json!({})).await?;
+    let app = app_path(app, client)?;
+    let (path, nothing) = (format!("{app}/{verb}"), serde_json::json!({}));
+    let changing = client.send_json(Method::POST, &path, &nothing);
+    let app: AppView = until_settled(doing, &app, changing, client, output).await?;
     output.value(&app, |app| format!("{} {done}", app.name))
+}
+
+/// The platform answers when the change is brought about; until then the instances are shown.
+async fn until_settled<T>(
+    doing: &str,
+    app: &str,
+    change: impl Future<Output = Result<T, Failure>>,
+    client: &Client,
+    output: &Output,
+) -> Result<T, Failure> {
+    let news = async || {
+        let instances: Page<InstanceView> =
+            client.get(&format!("{app}/instances?limit={SHOWN_MAX}")).await.ok()?;
+        let all: Vec<String> =
+            instances.items.iter().map(|i| format!("{} {}", i.name, i.state)).collect();
+        Some(if all.is_empty() { "nothing runs".to_owned() } else { all.join(", ") })
+    };
+    progress::shown(output, doing, change, news).await
 }
 
 async fn list(app: &App, client: &Client, output: &Output) -> Result<(), Failure> {
