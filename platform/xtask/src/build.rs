@@ -1,5 +1,5 @@
 //! Builds the programs, the guests and the static program for containers, and lays them out in
-//! `TARGET/berth` as `berthd` expects them: beside it `berth-agent`, `berth-init` and
+//! `TARGET/berth` (or `TARGET/berth-release`) as `berthd` expects them: beside it `berth-agent`, `berth-init` and
 //! `buildpacks/*.wasm`. Not in cargo's own folder, where a build of the tests would put a
 //! `berth-init` for the host over the static one.
 
@@ -9,24 +9,42 @@ use anyhow::{Context, Result};
 
 use crate::shell;
 
+/// How the programs are compiled.
+#[derive(Clone, Copy)]
+pub(crate) enum Profile {
+    /// Quickly; what tests and `up` run.
+    Dev,
+    /// To be fast; what is measured.
+    Release,
+}
+
 /// Builds everything and gives the folder of the programs.
-pub(crate) fn all() -> Result<PathBuf> {
-    let folder = shell::target().join("berth");
+pub(crate) fn all(profile: Profile) -> Result<PathBuf> {
+    let folder = shell::target().join(match profile {
+        Profile::Dev => "berth",
+        Profile::Release => "berth-release",
+    });
     std::fs::create_dir_all(&folder)?;
-    programs(&folder)?;
+    programs(&folder, profile)?;
     init(&folder)?;
     guests(&folder)?;
     wasm_sample(&folder)?;
     Ok(folder)
 }
 
-fn programs(folder: &Path) -> Result<()> {
+fn programs(folder: &Path, profile: Profile) -> Result<()> {
     shell::say(
         "-----> Building berthd, berth-agent and berth (the first time takes some ten minutes)",
     );
+    let (cargo_profile, built) = match profile {
+        Profile::Dev => ("dev", "debug"),
+        Profile::Release => ("release", "release"),
+    };
     shell::run(shell::command("cargo").args([
         "build",
         "--locked",
+        "--profile",
+        cargo_profile,
         "-p",
         "berthd",
         "-p",
@@ -35,7 +53,7 @@ fn programs(folder: &Path) -> Result<()> {
         "berth",
     ]))?;
     for program in ["berthd", "berth-agent", "berth"] {
-        replace(&shell::target().join("debug").join(program), &folder.join(program))?;
+        replace(&shell::target().join(built).join(program), &folder.join(program))?;
     }
     Ok(())
 }

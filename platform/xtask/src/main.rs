@@ -3,6 +3,7 @@
 //! It installs what is missing, so that a clean machine needs nothing but cargo, a C compiler and
 //! root or sudo. Only apt, `berthd` and the tests that make containers run through sudo.
 
+mod bench;
 mod build;
 mod check;
 mod setup;
@@ -21,6 +22,9 @@ Usage: cargo xtask COMMAND
   test     install what the tests need and run all of them
   check    formatting, lints and the rules of the workspace (part of test)
   build    build the programs and the buildpacks, nothing else
+  bench    measure the release programs beside others: `bench start` (containers beside runc
+           and Docker, Wasm, memory), `bench build` (pushes beside docker build); with --json
+           as data; exit code 1 when a mark is missed
 
 Environment: CARGO_TARGET_DIR says where build results go.
 ";
@@ -32,7 +36,10 @@ fn main() -> ExitCode {
         ["up", options @ ..] => up::run(options),
         ["test", filter @ ..] => test::run(filter),
         ["check"] => check::run(),
-        ["build"] => build::all().map(|_| ()),
+        ["build"] => build::all(build::Profile::Dev).map(|_| ()),
+        ["bench", name @ ("start" | "build"), options @ ..] if known(options) => {
+            bench::run(name, options)
+        }
         ["--help" | "-h" | "help"] => {
             print(USAGE);
             return ExitCode::SUCCESS;
@@ -49,6 +56,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The options of a bench.
+fn known(options: &[&str]) -> bool {
+    matches!(options, [] | ["--json"])
 }
 
 fn print(text: &str) {

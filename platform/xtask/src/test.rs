@@ -24,7 +24,7 @@ pub(crate) fn run(filter: &[&str]) -> Result<()> {
     if filter.is_empty() {
         suite("checks", &mut check::run);
     }
-    suite("build", &mut || build::all().map(drop));
+    suite("build", &mut || build::all(build::Profile::Dev).map(drop));
     suite("unit and room tests", &mut || {
         cargo_test(&["--workspace", "--exclude", "acceptance"], Who::Caller, filter)
     });

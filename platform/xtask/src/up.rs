@@ -19,7 +19,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let addresses = Addresses::parse(arguments)?;
     addresses.check(platform::DATA)?;
     setup::for_up()?;
-    let programs = build::all()?;
+    let programs = build::all(build::Profile::Dev)?;
     // The build took its time.
     addresses.check(platform::DATA)?;
     shell::authorize()?;
