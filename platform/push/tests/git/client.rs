@@ -45,6 +45,11 @@ impl Client {
         self.ssh = ssh_command(self.home.path(), key);
     }
 
+    /// Uses another ssh command line from here on.
+    pub(crate) fn use_ssh(&mut self, ssh: String) {
+        self.ssh = ssh;
+    }
+
     pub(crate) fn home(&self) -> &Path {
         self.home.path()
     }

@@ -134,15 +134,17 @@ async fn another_branch_is_stored_with_a_warning_and_not_deployed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_several_first_branches_main_is_the_deploy_branch() {
-    let world = World::new().await;
-    let client = world.client();
-    client.commit("a", "1");
-    client.now(&["branch", "alpha"]);
-    let said = client.git(&["push", &world.url(Over::Ssh, "hello"), "--all"]).await;
-    assert!(said.ok, "{said:?}");
-    assert_eq!(world.host.deploy_branch_of("hello").as_deref(), Some("main"));
-    assert!(world.branch("hello", "alpha").is_some());
-    assert_eq!(world.host.pushed().len(), 1);
+    for over in BOTH {
+        let world = World::new().await;
+        let client = world.client();
+        client.commit("a", "1");
+        client.now(&["branch", "alpha"]);
+        let said = client.git(&["push", &world.url(over, "hello"), "--all"]).await;
+        assert!(said.ok, "{said:?}");
+        assert_eq!(world.host.deploy_branch_of("hello").as_deref(), Some("main"));
+        assert!(world.branch("hello", "alpha").is_some());
+        assert_eq!(world.host.pushed().len(), 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,19 +210,21 @@ async fn the_deploy_branch_cannot_be_deleted_and_others_can() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_atomic_push_moves_all_refs_or_none() {
-    let world = World::new().await;
-    let client = world.client();
-    client.commit("a", "1");
-    client.now(&["tag", "v1"]);
-    let url = world.url(Over::Ssh, "hello");
-    world.host.build(Build::Fails("no", "build failed"));
-    let said = client.git(&["push", "--atomic", &url, "main", "v1"]).await;
-    assert!(!said.ok, "{said:?}");
-    let app = world.host.app("hello").unwrap();
-    assert_eq!(world.repositories.commit_of(app, "refs/tags/v1").unwrap(), None);
-    world.host.build(Build::Deploys);
-    assert!(client.git(&["push", "--atomic", &url, "main", "v1"]).await.ok);
-    assert!(world.repositories.commit_of(app, "refs/tags/v1").unwrap().is_some());
+    for over in BOTH {
+        let world = World::new().await;
+        let client = world.client();
+        client.commit("a", "1");
+        client.now(&["tag", "v1"]);
+        let url = world.url(over, "hello");
+        world.host.build(Build::Fails("no", "build failed"));
+        let said = client.git(&["push", "--atomic", &url, "main", "v1"]).await;
+        assert!(!said.ok, "{said:?}");
+        let app = world.host.app("hello").unwrap();
+        assert_eq!(world.repositories.commit_of(app, "refs/tags/v1").unwrap(), None);
+        world.host.build(Build::Deploys);
+        assert!(client.git(&["push", "--atomic", &url, "main", "v1"]).await.ok);
+        assert!(world.repositories.commit_of(app, "refs/tags/v1").unwrap().is_some());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,5 +15,6 @@ mod deploy_branch;
 mod hostile;
 mod leaving;
 mod limits;
+mod rules;
 mod shallow;
 mod trees;

@@ -104,60 +104,66 @@ async fn links_out_of_the_tree_are_refused_by_name_and_others_are_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lfs_pointers_are_named() {
-    let world = World::new().await;
-    let client = world.client();
-    client.commit(
-        "video/film.mp4",
-        "version https://git-lfs.github.com/spec/v1\n\
-         oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\n\
-         size 12345\n",
-    );
-    let said = client.push(&world, Over::Ssh, "main").await;
-    refused(&world, &said, &["video/film.mp4", "Git LFS pointers"]);
+    for over in BOTH {
+        let world = World::new().await;
+        let client = world.client();
+        client.commit(
+            "video/film.mp4",
+            "version https://git-lfs.github.com/spec/v1\n\
+             oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\n\
+             size 12345\n",
+        );
+        let said = client.push(&world, over, "main").await;
+        refused(&world, &said, &["video/film.mp4", "Git LFS pointers"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_submodule_of_another_repository_is_named_and_one_that_was_pushed_here_is_taken() {
-    let world = World::new().await;
-    let client = world.client();
-    client.commit("lib.txt", "the library");
-    let library = client.head();
-    client.now(&["checkout", "--quiet", "--orphan", "app"]);
-    client.now(&["rm", "-rfq", "--cached", "."]);
-    let lines = format!("160000,{library},vendor/lib");
-    client.write("app.txt", "the app");
-    client.now(&["add", "app.txt"]);
-    client.now(&["update-index", "--add", "--cacheinfo", &lines]);
-    // `vendor/lib-x` sorts before the files of `vendor/lib/` and after the entry `lib`.
-    client.write("vendor/lib-x", "beside");
-    client.now(&["add", "vendor/lib-x"]);
-    client.now(&["commit", "--quiet", "--message", "app"]);
+    for over in BOTH {
+        let world = World::new().await;
+        let client = world.client();
+        client.commit("lib.txt", "the library");
+        let library = client.head();
+        client.now(&["checkout", "--quiet", "--orphan", "app"]);
+        client.now(&["rm", "-rfq", "--cached", "."]);
+        let lines = format!("160000,{library},vendor/lib");
+        client.write("app.txt", "the app");
+        client.now(&["add", "app.txt"]);
+        client.now(&["update-index", "--add", "--cacheinfo", &lines]);
+        // `vendor/lib-x` sorts before the files of `vendor/lib/` and after the entry `lib`.
+        client.write("vendor/lib-x", "beside");
+        client.now(&["add", "vendor/lib-x"]);
+        client.now(&["commit", "--quiet", "--message", "app"]);
 
-    let said = client.push(&world, Over::Ssh, "app:main").await;
-    refused(&world, &said, &["vendor/lib", &library[..12], "git rm --cached"]);
+        let said = client.push(&world, over, "app:main").await;
+        refused(&world, &said, &["vendor/lib", &library[..12], "git rm --cached"]);
 
-    let both = client
-        .git(&[
-            "push",
-            &world.url(Over::Ssh, "hello"),
-            &format!("{library}:refs/heads/lib"),
-            "app:main",
-        ])
-        .await;
-    assert!(both.ok, "{both:?}");
-    let archive = world.archive(&world.host.pushed()[0]);
-    assert_eq!(archive["vendor/lib/lib.txt"], "the library");
-    assert_eq!(archive["vendor/lib-x"], "beside");
+        let both = client
+            .git(&[
+                "push",
+                &world.url(over, "hello"),
+                &format!("{library}:refs/heads/lib"),
+                "app:main",
+            ])
+            .await;
+        assert!(both.ok, "{both:?}");
+        let archive = world.archive(&world.host.pushed()[0]);
+        assert_eq!(archive["vendor/lib/lib.txt"], "the library");
+        assert_eq!(archive["vendor/lib-x"], "beside");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_branch_must_name_a_commit() {
-    let world = World::new().await;
-    let client = world.client();
-    client.commit("a", "1");
-    let tree = client.now(&["rev-parse", "HEAD^{tree}"]);
-    let said = client.push(&world, Over::Ssh, &format!("{tree}:refs/heads/main")).await;
-    refused(&world, &said, &["a branch must name a commit"]);
+    for over in BOTH {
+        let world = World::new().await;
+        let client = world.client();
+        client.commit("a", "1");
+        let tree = client.now(&["rev-parse", "HEAD^{tree}"]);
+        let said = client.push(&world, over, &format!("{tree}:refs/heads/main")).await;
+        refused(&world, &said, &["a branch must name a commit"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
