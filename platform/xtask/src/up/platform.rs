@@ -49,10 +49,23 @@ struct Kept {
 
 #[derive(Default)]
 struct State {
-    /// It is to end: nothing is started any more.
+    /// It is to end. What has lost its agent must be started once more for that: only an agent
+    /// knows what runs.
     stopping: bool,
+    down: Down,
     /// It has ended for good, and why where that was not asked for.
     ended: Option<Option<String>>,
+}
+
+/// Whether the platform was told to end with everything that runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Down {
+    #[default]
+    Untold,
+    /// It is being told; whether it heard is not known yet.
+    Telling,
+    /// Its next end is the last one.
+    Told,
 }
 
 impl Kept {
@@ -63,6 +76,17 @@ impl Kept {
     fn stop(&self) {
         self.state().stopping = true;
         self.changed.notify_all();
+    }
+
+    fn down(&self, down: Down) {
+        self.state().down = down;
+        self.changed.notify_all();
+    }
+
+    /// Whether an end of the process is the one that was asked for.
+    fn was_told(&self) -> bool {
+        let waited = self.changed.wait_while(self.state(), |state| state.down == Down::Telling);
+        waited.unwrap_or_else(PoisonError::into_inner).down == Down::Told
     }
 
     fn end(&self, why: Option<String>) {
@@ -101,14 +125,14 @@ impl Platform {
         self.addresses
     }
 
-    /// Starts it again whenever it ends, until it is to end or cannot be started. Says why where
-    /// nobody asked for the end.
+    /// Starts it again whenever it ends, until it was told to end or cannot be started. Says why
+    /// where nobody asked for the end.
     fn keep(&self, mut child: Child) -> Option<String> {
         let mut pause = PAUSE;
         loop {
             let begun = Instant::now();
             let status = child.wait();
-            if self.kept.state().stopping {
+            if self.kept.was_told() {
                 return None;
             }
             let shown = match status {
@@ -122,16 +146,14 @@ impl Platform {
             if begun.elapsed() > STEADY {
                 pause = PAUSE;
             }
-            if self.kept.wait(pause, |state| state.stopping) {
-                return None;
-            }
+            std::thread::sleep(PAUSE);
+            self.kept.wait(pause.saturating_sub(PAUSE), |state| state.stopping);
             pause = (pause * 2).min(PAUSE_MAX);
             if let Err(error) = shell::authorize() {
                 return Some(format!("{error:#}"));
             }
-            // Under the lock: what is to end is not started behind its back.
-            let state = self.kept.state();
-            if state.stopping {
+            // Whoever gave up on being heard asked the agent itself meanwhile.
+            if self.kept.was_told() {
                 return None;
             }
             child = match self.serve() {
@@ -201,16 +223,17 @@ impl Platform {
         self.kept.stop();
         shell::step("Stopping the platform", || {
             let deadline = Instant::now() + END_MAX;
-            let (mut asked, mut ended) = (false, false);
+            let (mut told, mut ended) = (false, false);
             while !ended && Instant::now() < deadline {
                 // One that was just started answers a little later.
-                asked = asked || self.ask_down(GRACE_MS).is_ok();
+                told = told || self.ask_down(GRACE_MS).is_ok();
                 ended = self.kept.wait(LOOK, |state| state.ended.is_some());
             }
-            if asked && ended {
+            if told && ended {
                 return Ok(());
             }
             // No control process answers, or it hangs: the agent is asked by root.
+            self.kept.down(Down::Told);
             shell::authorize()?;
             let mut down = shell::as_root(self.programs.join("berthd"));
             shell::capture(down.args(["down", "--data", DATA, "--grace-ms", "1000"]))?;
@@ -246,6 +269,9 @@ impl Platform {
             std::fs::read_to_string(TOKEN).with_context(|| format!("cannot read {TOKEN}"))?;
         let mut down = super::samples::berth(&self.programs, &self.addresses, token.trim());
         down.args(["down", "--yes", "--grace-ms", &grace_ms.to_string()]).process_group(0);
-        shell::capture(&mut down).map(drop)
+        self.kept.down(Down::Telling);
+        let told = shell::capture(&mut down);
+        self.kept.down(if told.is_ok() { Down::Told } else { Down::Untold });
+        told.map(drop)
     }
 }
