@@ -20,6 +20,7 @@ pub struct Platform {
     /// The administrator's token.
     pub token: String,
     options: Vec<String>,
+    environment: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -44,6 +45,13 @@ check_ms_max = 15000
 stop_ms_max = 3000
 ";
 
+/// A new data folder.
+fn folder() -> PathBuf {
+    let parent = Path::new("/var/lib/berth-test");
+    std::fs::create_dir_all(parent).expect("tests that make containers need root");
+    tempfile::Builder::new().prefix("t").tempdir_in(parent).expect("a data folder").keep()
+}
+
 impl Platform {
     /// Starts one with deadlines that suit tests.
     ///
@@ -58,13 +66,38 @@ impl Platform {
     /// # Panics
     /// When it does not come up.
     pub fn start_with(config: &str) -> Self {
-        let parent = Path::new("/var/lib/berth-test");
-        std::fs::create_dir_all(parent).expect("tests that make containers need root");
-        let data =
-            tempfile::Builder::new().prefix("t").tempdir_in(parent).expect("a data folder").keep();
+        Self::start_where(folder(), config, &[], &[])
+    }
+
+    /// Starts one with deadlines that suit tests, with further options of `berthd serve` and in an
+    /// environment that differs from ours in these variables.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_elsewhere(options: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_where(folder(), CONFIG, options, environment)
+    }
+
+    /// Starts one in a folder that is there, which becomes the platform's own.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_in(data: PathBuf, config: &str) -> Self {
+        Self::start_where(data, config, &[], &[])
+    }
+
+    fn start_where(
+        data: PathBuf,
+        config: &str,
+        options: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let file = data.join("config.toml");
         std::fs::write(&file, config).expect("a configuration file");
-        let options = vec!["--config".to_owned(), file.display().to_string()];
+        let mut all = vec!["--config".to_owned(), file.display().to_string()];
+        all.extend(options.iter().map(|option| (*option).to_owned()));
+        let environment =
+            environment.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let none = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut platform = Self {
             data,
@@ -72,7 +105,8 @@ impl Platform {
             ssh: none,
             http: none,
             token: String::new(),
-            options,
+            options: all,
+            environment,
             child: None,
         };
         platform.serve().expect("the platform starts");
@@ -93,6 +127,7 @@ impl Platform {
             .arg("--data")
             .arg(&self.data)
             .args(&self.options)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(

@@ -1,5 +1,9 @@
 //! Who may do what, over git, SSH and the CLI.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use acceptance::platform::programs;
 use acceptance::repository::{said, ssh_key};
 use acceptance::{Platform, Repository};
@@ -89,4 +93,106 @@ fn an_api_call_with_another_host_name_is_misdirected() {
         .send()
         .unwrap();
     assert_eq!(answer.status(), 421);
+}
+
+/// A GET that asks for a WebSocket: the status, and all that comes until the server is done.
+fn upgrade(platform: &Platform, token: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(platform.api).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let bearer = match token {
+        "" => String::new(),
+        token => format!("Authorization: Bearer {token}\r\n"),
+    };
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\n{bearer}Connection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    let text = loop {
+        let count = stream.read(&mut buffer).unwrap();
+        seen.extend_from_slice(&buffer[..count]);
+        let text = String::from_utf8_lossy(&seen).into_owned();
+        // A session ends with the exit code, a refusal with its problem.
+        if count == 0 || text.contains("{\"exit\":") || text.contains("\"status\":") {
+            break text;
+        }
+    };
+    (text[9..12].parse().unwrap(), text)
+}
+
+#[test]
+fn a_command_runs_for_who_may_run_commands_and_leaves_no_trace_of_anybody_else() {
+    let platform = Platform::start();
+    Repository::of_sample("static-site").deploy(&platform, "site");
+    platform.must(&["teams", "create", "blue"]);
+    let token = |arguments: &[&str]| {
+        platform.must(&[&["tokens", "create"], arguments].concat()).trim().to_owned()
+    };
+    let viewer = token(&["--role", "viewer"]);
+    let stranger = token(&["--role", "operator", "--team", "blue"]);
+    let owner = token(&["--role", "developer"]);
+    let callers = [
+        ("nobody", "", 401),
+        ("forger", "berth_00", 401),
+        ("viewer", &*viewer, 403),
+        ("stranger", &*stranger, 404),
+        ("owner", &*owner, 101),
+    ];
+
+    let ps: serde_json::Value =
+        serde_json::from_str(&platform.must(&["ps", "--app", "site", "--json"])).unwrap();
+    let instance = ps["items"][0]["id"].as_str().unwrap();
+    for (name, token, status) in callers {
+        let path = format!(
+            "/v1/apps/site/instances/{instance}/exec?command=sh&command=-c&command=mkdir+/tmp/by-{name}%3Becho+done+$%28%281%2B1%29%29"
+        );
+        let (answered, text) = upgrade(&platform, token, &path);
+        assert_eq!(answered, status, "{name}: {text}");
+        assert_eq!(text.contains("done 2"), status == 101, "{name}: {text}");
+    }
+    let made = platform.must(&["exec", "--app", "site", "web.1", "sh", "-c", "cd /tmp; echo by-*"]);
+    assert_eq!(made.trim(), "by-owner", "only the owner's command ran");
+
+    let client = reqwest::blocking::Client::new();
+    let runs = format!("http://{}/v1/apps/site/runs", platform.api);
+    let create = |token: &str| {
+        let body = "{\"command\":[\"echo\",\"said to its owner\"]}";
+        let request = client.post(&runs).header("content-type", "application/json").body(body);
+        let request = if token.is_empty() { request } else { request.bearer_auth(token) };
+        let answer = request.send().unwrap();
+        (answer.status().as_u16(), answer.text().unwrap())
+    };
+    for (name, token, status) in callers {
+        let (answered, text) = create(token);
+        assert_eq!(answered, if status == 101 { 201 } else { status }, "{name}: {text}");
+    }
+    // A command that waits for its client waits for nobody else.
+    let made: serde_json::Value = serde_json::from_str(&create(&owner).1).unwrap();
+    let path = format!("/v1/apps/site/runs/{}/attach", made["id"].as_str().unwrap());
+    for (name, token, status) in callers {
+        let (answered, text) = upgrade(&platform, token, &path);
+        assert_eq!(answered, status, "{name}: {text}");
+        assert_eq!(text.contains("said to its owner"), status == 101, "{name}: {text}");
+    }
+    let (again, text) = upgrade(&platform, &owner, &path);
+    assert_eq!(again, 404, "a session is taken once: {text}");
+
+    let with = |token: &str, arguments: &[&str]| {
+        let output = platform.berth_as(token, arguments);
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        )
+    };
+    for verb in [&["run", "--app", "site", "id"][..], &["exec", "--app", "site", "web.1", "id"]] {
+        let (code, text) = with(&owner, verb);
+        assert!(code == Some(0) && text.starts_with("uid="), "{text}");
+        let (code, text) = with(&viewer, verb);
+        assert!(code == Some(1) && text.contains("developer"), "{text}");
+        let (code, text) = with(&stranger, verb);
+        assert!(code == Some(1) && text.contains("there is no app 'site'"), "{text}");
+    }
 }

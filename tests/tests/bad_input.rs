@@ -79,8 +79,30 @@ fn each_kind_of_bad_source_is_refused_with_its_reason() {
     for name in ["Upper", "a_b", "-x", &"long".repeat(20)] {
         let pushed = repository.push(&platform, name, &["HEAD:main"]);
         assert!(!pushed.ok, "{name}");
+        let reason = format!("'{name}' is not a valid app name: ");
+        assert!(pushed.text.contains(&reason), "{name}: {}", pushed.text);
     }
     let list: serde_json::Value =
         serde_json::from_str(&platform.must(&["apps", "list", "--json"])).unwrap();
     assert!(list["items"].as_array().unwrap().iter().all(|app| app["release"].is_null()), "{list}");
+}
+
+#[test]
+fn a_push_makes_no_app_where_that_is_switched_off() {
+    let platform = Platform::start_with("[push]\ncreate_apps = false\n");
+    let repository = Repository::new();
+    repository.write("app.wasm", "not a component");
+    repository.commit("An app");
+    let pushed = repository.push(&platform, "hello", &["HEAD:main"]);
+    assert!(!pushed.ok && pushed.text.contains("berth apps create hello"), "{}", pushed.text);
+    assert!(platform.must(&["apps", "list", "--quiet"]).is_empty());
+
+    // As it says: made first, it takes pushes.
+    platform.must(&["apps", "create", "hello", "--no-remote"]);
+    let pushed = repository.push(&platform, "hello", &["HEAD:main"]);
+    assert!(
+        !pushed.ok && pushed.text.contains("app.wasm: this is not a WebAssembly file"),
+        "{}",
+        pushed.text
+    );
 }

@@ -23,6 +23,7 @@ const TESTS: &[(&str, &str)] = &[
     ("busybox-static", "/bin/busybox"),
     ("curl", "/usr/bin/curl"),
     ("docker.io", "/usr/sbin/dockerd"),
+    ("libfaketime", "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"),
     ("procps", "/usr/bin/ps"),
     ("python3-pip", "/usr/bin/pip3"),
     ("skopeo", "/usr/bin/skopeo"),
