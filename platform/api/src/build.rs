@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::Timestamp;
+use crate::{DeploymentView, Timestamp};
 
 /// A build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -18,6 +18,8 @@ pub struct BuildView {
     pub image: Option<String>,
     /// Why it did not succeed.
     pub error: Option<String>,
+    /// What brings its image to run; nothing before there is a release of it.
+    pub deployment: Option<DeploymentView>,
     /// When it began.
     pub created_at: Timestamp,
     /// When it ended.

@@ -93,8 +93,17 @@ impl BlobStore {
             fs::create_dir_all(&path).map_err(failed("create", &path))?;
         }
         let store = Self { folder: folder.into(), leases: Leases::default() };
-        store.sweep_abandoned()?;
+        store.sweep_older(ABANDONED_AFTER)?;
         Ok(store)
+    }
+
+    /// Removes everything that is half-written, however young. Only where nobody else writes: at the
+    /// start of the one process that does.
+    ///
+    /// # Errors
+    /// `Io` when the folder cannot be listed, or a file not removed.
+    pub fn clear_unfinished(&self) -> Result<(), BlobError> {
+        self.sweep_older(Duration::ZERO)
     }
 
     /// Stores what `reader` gives and says its digest and length in bytes.
@@ -207,7 +216,7 @@ impl BlobStore {
     /// # Errors
     /// `Io`; what was removed until then stays removed.
     pub fn gc(&self, live: &HashSet<Digest>, grace: Duration) -> Result<Swept, BlobError> {
-        self.sweep_abandoned()?;
+        self.sweep_older(ABANDONED_AFTER)?;
         let now = SystemTime::now();
         let mut swept = Swept::default();
         for (digest, metadata) in self.entries()? {
@@ -255,13 +264,13 @@ impl BlobStore {
         Ok(found)
     }
 
-    fn sweep_abandoned(&self) -> Result<(), BlobError> {
+    fn sweep_older(&self, than: Duration) -> Result<(), BlobError> {
         let folder = self.folder.join("tmp");
         let now = SystemTime::now();
         for entry in fs::read_dir(&folder).map_err(failed("list", &folder))? {
             let entry = entry.map_err(failed("list", &folder))?;
             let Ok(metadata) = entry.metadata() else { continue };
-            if age(&metadata, now) > ABANDONED_AFTER {
+            if age(&metadata, now) >= than {
                 let path = entry.path();
                 fs::remove_file(&path).map_err(failed("remove", &path))?;
             }

@@ -70,7 +70,7 @@ pub struct Routing {
 
 /// The durable side of deployments.
 pub trait Records: Send + Sync + 'static {
-    /// Every app that exists.
+    /// Every app that exists, and every destroyed one that is not forgotten yet.
     fn apps(&self) -> impl Future<Output = Result<Vec<AppId>, RecordsError>> + Send;
 
     /// One app; nothing when it was destroyed.
@@ -78,6 +78,12 @@ pub trait Records: Send + Sync + 'static {
         &self,
         app: AppId,
     ) -> impl Future<Output = Result<Option<Snapshot>, RecordsError>> + Send;
+
+    /// Instances of a destroyed app that are not in a terminal state, or still hold an address.
+    fn leftovers(
+        &self,
+        app: AppId,
+    ) -> impl Future<Output = Result<Vec<InstanceRecord>, RecordsError>> + Send;
 
     /// What a release's containers are started from.
     fn launch(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppId, BuildId, Digest, Manifest};
+use crate::{AppId, BuildId, DeploymentId, Digest, Manifest};
 
 /// A build as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,12 @@ pub struct Build {
     pub image: Option<Digest>,
     /// Why it did not succeed, for people.
     pub error: Option<String>,
+    /// The ref that is to name the commit once it answers; nothing when nobody pushed.
+    pub ref_name: Option<String>,
+    /// What brings its image to run; nothing when there was no need to.
+    pub deployment: Option<DeploymentId>,
+    /// Something may still follow: lines of its log, the move of its ref.
+    pub open: bool,
     /// Unix milliseconds.
     pub created_at_ms: i64,
     /// Unix milliseconds; set with the terminal state.

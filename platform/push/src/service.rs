@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use berth_container::{Exit, Tool};
+use berth_model::text::printable;
 use berth_model::{AppId, Caller};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -26,6 +27,9 @@ pub(crate) use shallow::Shallow;
 
 /// What of a tool's stderr is kept for the log where no client reads it.
 const STDERR_BYTES_KEPT: usize = 4096;
+
+/// How long a client may take to hear why there is no report.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 
 /// What a client asked for.
 pub(crate) struct Call {
@@ -147,8 +151,20 @@ pub(crate) async fn run<H: PushHost>(
         () = slow => Err(ServiceError::Slow(limits.transfer_max.as_secs())),
         () = gone.cancelled() => Err(ServiceError::Gone),
     };
-    if ended.is_err() {
+    if let Err(error) = &ended {
         gone.cancel();
+        // A client that was told something waits for the report for ever, unless it hears that
+        // there will be none.
+        if last_words && progress.load(Ordering::Relaxed) > 0 {
+            let text = format!("\x03{error}; what was released goes on, look with 'berth ps'\n");
+            let line = crate::pkt::line(text.as_bytes());
+            let said = async {
+                output.write_all(&line).await?;
+                output.shutdown().await
+            };
+            // One that has gone needs no words.
+            let _ = tokio::time::timeout(LAST_WORDS_MAX, said).await;
+        }
     }
     ended
 }
@@ -309,7 +325,8 @@ async fn complain(mut stderr: pipe::Receiver, mut errors: Option<BoxWriter>) {
         }
     }
     if !kept.is_empty() {
-        let text = crate::output::printable(&String::from_utf8_lossy(&kept).replace('\n', " | "));
+        let text =
+            printable(&String::from_utf8_lossy(&kept).replace('\n', " | "), STDERR_BYTES_KEPT);
         tracing::debug!(text, "git wrote to its stderr");
     }
 }

@@ -17,7 +17,6 @@ use futures_util::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::now_ms;
 use crate::collect::Collector;
 use crate::git::{GitHost, Locks};
 use crate::http::{
@@ -42,8 +41,33 @@ pub struct RoomActions {
     pub(crate) waiting: sessions::Waiting,
     /// Cancelled when the platform is to end.
     pub(crate) down: tokio::sync::watch::Sender<Option<u32>>,
-    /// Where data lies, for the free space of its disk.
-    pub(crate) data: std::path::PathBuf,
+}
+
+async fn rebuild(
+    pipeline: Pipeline,
+    push: Push<GitHost>,
+    locks: Locks,
+    app: App,
+    by: By,
+) -> Result<Build, ActionError> {
+    let lock = locks.take(app.id, &app.name, &by.name).map_err(ActionError::Refused)?;
+    let nothing = || ActionError::Refused(format!("nothing was pushed to {} yet", app.name));
+    let branch = app.settings.deploy_branch.clone().ok_or_else(nothing)?;
+    let source = push.source(app.id, &branch).await;
+    let source = source.map_err(ActionError::Refused)?.ok_or_else(nothing)?;
+    pipeline.disk.room().map_err(ActionError::Unavailable)?;
+    let store = &pipeline.store;
+    let row = store.create_build(app.id, &source.commit, source.archive, None, &by).await;
+    let row = row.map_err(internal)?;
+    let build = row.clone();
+    tokio::spawn(async move {
+        let _lock = lock;
+        let by = By { once: None, ..by };
+        let cancel = CancellationToken::new();
+        // The reason of a failure stands in the build's log and row.
+        let _ = pipeline.build_and_deploy(build, source, &by, None, cancel).await;
+    });
+    Ok(row)
 }
 
 fn internal<E: std::error::Error + Send + Sync + 'static>(error: E) -> ActionError {
@@ -55,34 +79,23 @@ impl Actions for RoomActions {
         self.pipeline.changed(app);
     }
 
+    fn publish(&self) -> Doing<'_, ()> {
+        Box::pin(async move {
+            let published = self.pipeline.router.publish().await;
+            published.map_err(|error| ActionError::Unavailable(error.to_string()))
+        })
+    }
+
     fn settle(&self, app: AppId) -> Doing<'_, ()> {
         Box::pin(settle::settle(&self.pipeline, app))
     }
 
-    fn rebuild(&self, app: App, caller: Caller) -> Doing<'_, Build> {
-        Box::pin(async move {
-            let lock =
-                self.locks.take(app.id, &app.name, &caller.name).map_err(ActionError::Refused)?;
-            let branch = app.settings.deploy_branch.clone();
-            let nothing =
-                || ActionError::Refused(format!("nothing was pushed to {} yet", app.name));
-            let source = self.push.source(app.id, &branch.ok_or_else(nothing)?).await;
-            let source = source.map_err(ActionError::Refused)?.ok_or_else(nothing)?;
-            let by = By::caller(&caller, now_ms());
-            let store = &self.pipeline.store;
-            let row = store
-                .create_build(app.id, &source.commit, source.archive, &by)
-                .await
-                .map_err(internal)?;
-            let (pipeline, build) = (self.pipeline.clone(), row.clone());
-            tokio::spawn(async move {
-                let _lock = lock;
-                let cancel = CancellationToken::new();
-                // The reason of a failure stands in the build's log and row.
-                let _ = pipeline.build_and_deploy(build, source, &by, None, cancel).await;
-            });
-            Ok(row)
-        })
+    fn rebuild(&self, app: App, by: By) -> Doing<'_, Build> {
+        let (pipeline, push, locks) =
+            (self.pipeline.clone(), self.push.clone(), self.locks.clone());
+        // A task of its own: a client that goes away must not leave a row that nobody carries.
+        let begun = tokio::spawn(rebuild(pipeline, push, locks, app, by));
+        Box::pin(async move { begun.await.map_err(internal)? })
     }
 
     fn cancel_build(&self, build: BuildId) -> Doing<'_, ()> {
@@ -108,7 +121,7 @@ impl Actions for RoomActions {
     fn clean_up(&self, app: App) {
         self.pipeline.changed(app.id);
         let collector = Arc::clone(&self.collector);
-        tokio::spawn(async move { collector.forget(app).await });
+        tokio::spawn(collector.forget(app));
     }
 
     fn live(&self, app: AppId) -> Doing<'_, BTreeMap<InstanceId, Live>> {

@@ -6,16 +6,18 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, lchown};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use berth_container::{Agent, AgentError, Ids, Network, PROTOCOL, Program, Reply, Request};
+use berth_container::{
+    Agent, AgentError, FailureCode, Ids, Network, PROTOCOL, Program, Reply, Request,
+};
 
 use crate::args;
-use crate::data_folder::DataFolder;
+use crate::data_folder::{DataFolder, write_private};
 use crate::key::Key;
 use crate::privileges;
 use crate::programs::Programs;
@@ -42,8 +44,6 @@ pub struct Booted {
     pub ssh: TcpListener,
     /// Where the router really listens.
     pub http: SocketAddr,
-    /// A token made at the first start, to be stored by its hash.
-    pub first_admin_token: Option<String>,
 }
 
 /// Does all of it; afterwards this process is nobody.
@@ -80,14 +80,16 @@ pub fn boot(options: &args::Serve) -> Result<Booted> {
         anyhow::Ok((agent, ids, network, http))
     })?;
     drop(runtime);
-    let first_admin_token = admin_token(&data, options.admin_uid)?;
     give_state_to(&data, ids.control)?;
+    if !data.admin_token().exists() {
+        new_admin_token(&data, options.admin_uid, ids.control)?;
+    }
     // What a killed git left belongs to the tool id: it can be removed now, but not later.
     let swept = berth_push::Repositories::open(data.root.join("git")).and_then(|git| git.sweep());
     swept.context("cannot clear up the git repositories")?;
     // Repositories are written by git under the tool id and read by this process.
     privileges::drop_to(ids.control, &[ids.tool]).context("cannot give up root")?;
-    Ok(Booted { data, lock, key, programs, agent, ids, network, api, ssh, http, first_admin_token })
+    Ok(Booted { data, lock, key, programs, agent, ids, network, api, ssh, http })
 }
 
 fn bind(address: SocketAddr, option: &str) -> Result<TcpListener> {
@@ -95,6 +97,9 @@ fn bind(address: SocketAddr, option: &str) -> Result<TcpListener> {
         format!("cannot listen on {address}; give another address with {option}")
     })?;
     listener.set_nonblocking(true)?;
+    // Connections inherit it: a line of a push or of a log does not wait for the one before to be
+    // acknowledged, which clients do after 40 ms.
+    rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
     Ok(listener)
 }
 
@@ -200,7 +205,7 @@ async fn router(path: &Path) -> Result<berth_route::RouterClient> {
 }
 
 /// Finds a worker running, or starts it on new sockets. An agent that knows the worker has its
-/// sockets; only where there is none are the paths taken by new ones.
+/// sockets; only where it says that there is none are the paths taken by new ones.
 async fn ensure(
     agent: &Agent,
     program: Program,
@@ -208,7 +213,9 @@ async fn ensure(
 ) -> Result<()> {
     let request = Request::Worker { program };
     let call = match agent.call(&request, &[]).await {
-        Err(AgentError::Failed { .. }) => agent.call(&request, &sockets()?).await,
+        Err(AgentError::Failed { code: FailureCode::NotFound, .. }) => {
+            agent.call(&request, &sockets()?).await
+        }
         found => found,
     };
     call.map(drop).with_context(|| format!("cannot start the {program:?} worker"))
@@ -216,6 +223,9 @@ async fn ensure(
 
 /// Binds a socket that its owner alone may connect to, in the place of a dead one.
 fn control_socket(path: &Path, owner: u32) -> Result<OwnedFd> {
+    if UnixStream::connect(path).is_ok() {
+        bail!("something listens on {} that the agent does not know; end it first", path.display());
+    }
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot remove {}", path.display()));
@@ -230,26 +240,19 @@ fn control_socket(path: &Path, owner: u32) -> Result<OwnedFd> {
     Ok(listener.into())
 }
 
-/// Makes the administrator's token at the first start.
-fn admin_token(data: &DataFolder, owner: u32) -> Result<Option<String>> {
-    let path = data.admin_token();
-    if path.exists() {
-        return Ok(None);
-    }
-    reset_admin_token(&path, owner).map(Some)
-}
-
-/// Writes a new token; its hash is stored by whoever serves next.
+/// Makes a new administrator's token. Its hash comes first, for the control process to take: a
+/// token that anybody can read is one that is valid, or will be with the next start.
 ///
 /// # Errors
 /// What the file system refuses.
-pub fn reset_admin_token(path: &PathBuf, owner: u32) -> Result<String> {
+pub fn new_admin_token(data: &DataFolder, owner: u32, control: u32) -> Result<()> {
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
     let token = format!("berth_{}", hex::encode(random));
-    crate::data_folder::write_private(path, format!("{token}\n").as_bytes(), 0o600)?;
-    lchown(path, Some(owner), Some(owner))?;
-    Ok(token)
+    let hash = berth_store::token_hash(&token);
+    write_private(&data.admin_token_hash(), hash.as_bytes(), 0o600, Some(control))?;
+    write_private(&data.admin_token(), format!("{token}\n").as_bytes(), 0o600, Some(owner))?;
+    Ok(())
 }
 
 /// A restore or an older build may have left files that are root's.
@@ -261,4 +264,23 @@ fn give_state_to(data: &DataFolder, control: u32) -> Result<()> {
             .with_context(|| format!("cannot give {} to the control id", path.display()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_control_socket_takes_the_place_of_a_dead_one_and_never_of_a_live_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("route.sock");
+        let own = rustix::process::geteuid().as_raw();
+        let first = control_socket(&path, own).unwrap();
+        let refused = control_socket(&path, own).unwrap_err().to_string();
+        assert!(refused.contains("route.sock"), "{refused}");
+        UnixStream::connect(&path).unwrap();
+        drop(first);
+        let _second = control_socket(&path, own).unwrap();
+        UnixStream::connect(&path).unwrap();
+    }
 }

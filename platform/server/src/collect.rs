@@ -6,17 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_blobs::BlobStore;
-use berth_container::{Agent, Live, Request};
+use berth_container::{Agent, Live, Reply, Request};
 use berth_model::{App, AppId, Digest};
 use berth_push::Repositories;
 use berth_store::{By, Store};
 
 use crate::clock::now_ms;
+use crate::git::{Lock, Locks};
+use crate::pipeline::Running;
 
 /// How often.
 const PERIOD: Duration = Duration::from_secs(600);
 /// Younger blobs are never removed: a build may just be making them.
 const GRACE: Duration = Duration::from_secs(3600);
+
+/// How often a destroyed app is looked at, and how many times.
+const LOOK: Duration = Duration::from_millis(100);
+const LOOKS_MAX: u32 = 1200;
 
 /// What is looked after.
 pub(crate) struct Collector {
@@ -24,6 +30,8 @@ pub(crate) struct Collector {
     pub(crate) blobs: Arc<BlobStore>,
     pub(crate) agent: Agent,
     pub(crate) repositories: Repositories,
+    pub(crate) running: Running,
+    pub(crate) locks: Locks,
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -31,6 +39,10 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 impl Collector {
     /// Collects again and again.
     pub(crate) async fn run(self: Arc<Self>) {
+        // What a process before this one was about to forget.
+        for app in self.store.destroyed_apps().await.unwrap_or_default() {
+            tokio::spawn(Arc::clone(&self).forget(app));
+        }
         loop {
             tokio::time::sleep(PERIOD).await;
             if let Err(error) = self.collect().await {
@@ -72,35 +84,56 @@ impl Collector {
         self.erase_destroyed().await
     }
 
-    /// Waits until the instances of a destroyed app are gone, then forgets it. What is left after
-    /// a while goes with the next collection.
-    pub(crate) async fn forget(&self, app: App) {
-        for _ in 0..600 {
-            match self.store.live_instances(app.id).await {
-                Ok(live) if live.is_empty() => break,
-                _ => tokio::time::sleep(Duration::from_millis(100)).await,
+    /// Ends what is being built of a destroyed app, waits until nothing of it runs, and forgets it.
+    /// What takes longer than a while goes with the next collection.
+    pub(crate) async fn forget(self: Arc<Self>, app: App) {
+        for _ in 0..LOOKS_MAX {
+            match self.erase(&app).await {
+                Ok(true) => return,
+                Ok(false) => tokio::time::sleep(LOOK).await,
+                Err(error) => {
+                    tracing::warn!(app = %app.id, "a destroyed app is not forgotten yet: {error}");
+                    return;
+                }
             }
-        }
-        if let Err(error) = self.agent.call(&Request::CacheDrop { app: app.id }, &[]).await {
-            tracing::warn!(app = %app.id, "the build caches of a destroyed app are still there: {error}");
-        }
-        if let Err(error) = self.erase_destroyed().await {
-            tracing::warn!(app = %app.id, "a destroyed app is not forgotten yet: {error}");
         }
     }
 
-    /// Destroyed apps whose instances are gone: their repositories go, then their rows, and with
-    /// them their blocks of user ids.
-    pub(crate) async fn erase_destroyed(&self) -> Result<(), Failure> {
+    async fn erase_destroyed(&self) -> Result<(), Failure> {
         for app in self.store.destroyed_apps().await? {
-            if !self.store.live_instances(app.id).await?.is_empty() {
-                continue;
-            }
-            let (repositories, id) = (self.repositories.clone(), app.id);
-            tokio::task::spawn_blocking(move || repositories.remove(id)).await??;
-            self.store.erase_app(app.id, &By::system(now_ms())).await?;
+            self.erase(&app).await?;
         }
         Ok(())
+    }
+
+    /// Forgets a destroyed app of which nothing runs: its caches and its repository go, then its
+    /// rows, and with them its blocks of user ids. Says whether it is forgotten.
+    async fn erase(&self, app: &App) -> Result<bool, Failure> {
+        let Some(_lock) = self.end_builds(app) else { return Ok(false) };
+        if !self.store.live_instances(app.id).await?.is_empty() || self.runs(app.id).await? {
+            return Ok(false);
+        }
+        self.agent.call(&Request::CacheDrop { app: app.id }, &[]).await?;
+        let (repositories, id) = (self.repositories.clone(), app.id);
+        tokio::task::spawn_blocking(move || repositories.remove(id)).await??;
+        self.store.erase_app(app.id, &By::system(now_ms())).await?;
+        Ok(true)
+    }
+
+    /// The app's lock is held for as long as a build of it has a container: with it nothing is
+    /// built, and nothing can begin to be.
+    fn end_builds(&self, app: &App) -> Option<Lock> {
+        self.running.end_app(app.id);
+        self.locks.take(app.id, &app.name, "its destruction").ok()
+    }
+
+    /// Whether any container works with the app's user ids.
+    async fn runs(&self, app: AppId) -> Result<bool, Failure> {
+        let (reply, _) = self.agent.call(&Request::List, &[]).await?;
+        let Reply::Instances { instances } = reply else {
+            return Err("the agent does not list its containers".into());
+        };
+        Ok(instances.iter().any(|status| status.app == app))
     }
 }
 

@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use berth_model::rollout::Timeouts;
 use serde::Deserialize;
 
+use crate::disk::DiskConfig;
+
 /// The file `--config`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -18,6 +20,8 @@ pub struct Config {
     pub push: PushConfig,
     /// What a build may reach.
     pub build: BuildConfig,
+    /// What is kept free on the disk.
+    pub disk: DiskConfig,
     /// Names that the API answers to besides the loopback ones.
     pub api_hosts: Vec<String>,
 }

@@ -112,6 +112,7 @@ impl DataFolder {
         let control = (ids.control, ids.control);
         for (name, (uid, gid), mode) in [
             ("state", control, 0o700),
+            ("state/admin", control, 0o700),
             ("blobs", control, 0o700),
             ("git", (ids.control, ids.tool), 0o2770),
             ("aot", (ids.control, ids.wasm), 0o2750),
@@ -141,6 +142,11 @@ impl DataFolder {
     /// The administrator's token.
     pub fn admin_token(&self) -> PathBuf {
         self.root.join("admin-token")
+    }
+
+    /// The hash of a new administrator's token, until the platform has taken it.
+    pub fn admin_token_hash(&self) -> PathBuf {
+        self.root.join("state/admin/token.sha256")
     }
 }
 
@@ -176,15 +182,20 @@ fn read_or_make_id(path: &Path) -> Result<String, DataFolderError> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|e| io_error("make", path)(io::Error::other(e)))?;
     let id = hex::encode(random);
-    write_private(path, format!("{id}\n").as_bytes(), 0o644)?;
+    write_private(path, format!("{id}\n").as_bytes(), 0o644, None)?;
     Ok(id)
 }
 
-/// Writes a file that does not exist yet, whole or not at all.
+/// Writes a file, whole or not at all, that is `owner`'s from the moment it is there.
 ///
 /// # Errors
-/// When it exists, or the file system refuses.
-pub fn write_private(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DataFolderError> {
+/// What the file system refuses.
+pub fn write_private(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    owner: Option<u32>,
+) -> Result<(), DataFolderError> {
     let beside = path.with_extension("new");
     let write = || -> io::Result<()> {
         match fs::remove_file(&beside) {
@@ -198,6 +209,9 @@ pub fn write_private(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DataFol
             .custom_flags(libc::O_NOFOLLOW)
             .open(&beside)?;
         file.write_all(bytes)?;
+        if owner.is_some() {
+            std::os::unix::fs::fchown(&file, owner, owner)?;
+        }
         file.sync_all()?;
         fs::rename(&beside, path)
     };

@@ -1,10 +1,15 @@
 //! Commands of the machine's administrator, which work without a running `berthd`.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, bail};
 use berth_container::{Agent, AgentError, Request};
 
 use crate::args;
 use crate::data_folder::DataFolder;
+
+/// How long a platform that runs may take to take a new token.
+const TAKEN_MAX: Duration = Duration::from_secs(10);
 
 fn as_root() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
@@ -29,11 +34,12 @@ pub fn run(options: &args::Down) -> Result<()> {
     }
 }
 
-/// Makes a new administrator's token. The platform takes it at its
-/// next start; until then the old one goes on.
+/// Makes a new administrator's token. A platform that runs takes it at once, and the old one is
+/// worth nothing when this returns; one that does not run takes it at its next start.
 ///
 /// # Errors
-/// A folder that was never served, and what the file system refuses.
+/// A folder that was never served, what the file system refuses, and a platform that runs and does
+/// not take it in time.
 pub fn reset_admin_token(options: &args::DataFolder) -> Result<()> {
     use std::io::Write;
     use std::os::unix::fs::MetadataExt;
@@ -41,12 +47,18 @@ pub fn reset_admin_token(options: &args::DataFolder) -> Result<()> {
     let data = DataFolder::existing(&options.data)?;
     let path = data.admin_token();
     let owner = std::fs::metadata(&path).map_or(0, |found| found.uid());
-    let token = crate::boot::reset_admin_token(&path, owner)?;
-    // Stored as a hash only; the store is the control id's, so it takes the hash from this file.
-    let state = data.root.join("state");
-    let owner = std::fs::metadata(&state)?.uid();
-    let hash = state.join("admin-token.sha256");
-    crate::data_folder::write_private(&hash, berth_store::token_hash(&token).as_bytes(), 0o600)?;
-    std::os::unix::fs::lchown(&hash, Some(owner), Some(owner))?;
+    let control = std::fs::metadata(data.root.join("state"))?.uid();
+    crate::boot::new_admin_token(&data, owner, control)?;
+    let begun = Instant::now();
+    // Nobody serves where the lock can be had; what serves removes the hash when it has taken it.
+    while data.lock().is_err() && data.admin_token_hash().exists() {
+        if begun.elapsed() > TAKEN_MAX {
+            bail!(
+                "the platform runs and did not take the new token within {} s; its log says why",
+                TAKEN_MAX.as_secs()
+            );
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
     writeln!(std::io::stdout(), "{}", path.display()).context("cannot write")
 }

@@ -173,6 +173,6 @@ impl PushHost for GitHost {
         output: PushOutput,
         cancel: CancellationToken,
     ) -> Result<(), String> {
-        self.pipeline.deliver(caller, repository.app, pushed.source, output, cancel).await
+        self.pipeline.deliver(caller, repository.app, pushed, output, cancel).await
     }
 }

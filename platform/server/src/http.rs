@@ -70,6 +70,7 @@ pub struct Platform {
     pub ssh: SocketAddr,
     streams: Arc<Semaphore>,
     failures: Semaphore,
+    under_way: idempotency::UnderWay,
 }
 
 impl Platform {
@@ -91,6 +92,7 @@ impl Platform {
             ssh,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             failures: Semaphore::new(auth::FAILURES_MAX),
+            under_way: idempotency::UnderWay::default(),
         }
     }
 }

@@ -100,7 +100,7 @@ impl Key {
         }
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(|e| failed(io::Error::other(e)))?;
-        write_private(path, format!("{}\n", hex::encode(bytes)).as_bytes(), 0o600)
+        write_private(path, format!("{}\n", hex::encode(bytes)).as_bytes(), 0o600, None)
             .map_err(|e| failed(io::Error::other(e)))
     }
 }

@@ -5,6 +5,7 @@
 //! from one to the next and writes them down between.
 
 pub mod actions;
+mod admin_token;
 pub mod args;
 pub mod boot;
 mod build_log;
@@ -13,6 +14,7 @@ mod collect;
 pub mod compiler;
 pub mod config;
 pub mod data_folder;
+pub mod disk;
 pub mod down;
 pub mod git;
 pub mod http;

@@ -24,7 +24,10 @@ where
 
 impl Records for StoreRecords {
     async fn apps(&self) -> Result<Vec<AppId>, RecordsError> {
-        self.store.app_ids().await.map_err(failed("list the apps"))
+        let mut apps = self.store.app_ids().await.map_err(failed("list the apps"))?;
+        let destroyed = self.store.destroyed_apps().await.map_err(failed("list the apps"))?;
+        apps.extend(destroyed.into_iter().map(|app| app.id));
+        Ok(apps)
     }
 
     async fn snapshot(&self, app: AppId) -> Result<Option<Snapshot>, RecordsError> {
@@ -35,6 +38,10 @@ impl Records for StoreRecords {
             deployments: found.deployments,
             instances: found.instances,
         }))
+    }
+
+    async fn leftovers(&self, app: AppId) -> Result<Vec<InstanceRecord>, RecordsError> {
+        self.store.live_instances(app).await.map_err(failed("read the instances"))
     }
 
     async fn launch(&self, release: ReleaseId) -> Result<Launch, RecordsError> {

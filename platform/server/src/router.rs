@@ -142,8 +142,10 @@ impl Router {
     /// # Errors
     /// The store's, the router's, and `Away` when there is none.
     pub async fn publish(&self) -> Result<(), PublishError> {
+        // A router that is away is waited for by each by itself: nobody holds others up meanwhile.
+        self.client().await?;
         let _one = self.shared.publishing.lock().await;
-        let client = self.client().await?;
+        let client = self.shared.state().client.clone().ok_or(PublishError::Away)?;
         let table = self.shared.store.next_route_table().await?;
         client.publish(&table).await?;
         self.acknowledged(&table);

@@ -25,14 +25,15 @@ use crate::clock::now_ms;
 use crate::collect::Collector;
 use crate::compiler::Compiler;
 use crate::config::Config;
+use crate::disk::Disk;
 use crate::git::{GitHost, Locks};
 use crate::logs::Logs;
-use crate::pipeline::{Pipeline, Running};
+use crate::pipeline::{Pipeline, Running, resume};
 use crate::records::StoreRecords;
 use crate::router::Router;
 use crate::stacks::Stacks;
 use crate::wasm_host::WasmApps;
-use crate::{http, log};
+use crate::{admin_token, http, log};
 
 /// The agent ended: the starter must start both again, as root.
 const AGENT_LOST: u8 = 70;
@@ -55,28 +56,19 @@ pub fn run(options: &args::Serve) -> Result<u8> {
 }
 
 async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<u8> {
-    let Booted {
-        data,
-        lock: _lock,
-        key,
-        programs,
-        agent,
-        ids: _,
-        network,
-        api,
-        ssh,
-        http,
-        first_admin_token,
-    } = booted;
+    let Booted { data, lock: _lock, key, programs, agent, ids: _, network, api, ssh, http } =
+        booted;
     let state = data.root.join("state");
     let store =
         Store::open(&state.join("berth.sqlite"), &key.derive("store"), &options.domain).await?;
-    adopt_admin_token(&store, &state, first_admin_token.as_deref()).await?;
-    let abandoned = store.abandon_running_builds(now_ms()).await?;
-    if !abandoned.is_empty() {
-        tracing::warn!("{} builds were abandoned when the platform stopped", abandoned.len());
+    admin_token::take(&store, &data.admin_token_hash()).await?;
+    let abandoned = resume::abandon(&store).await?;
+    if abandoned > 0 {
+        tracing::warn!("{abandoned} builds were abandoned when the platform stopped");
     }
     let blobs = BlobStore::open(data.root.join("blobs"))?;
+    // The lock on the data folder is held: what is half-written is a killed process's.
+    blobs.clear_unfinished()?;
     let cache =
         AotCache::open(data.root.join("aot"), MacKey::new(key.derive("aot")), &programs.build_id)?;
     let compiler =
@@ -104,6 +96,7 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
     let embedded = Embedded::new(agent.clone(), Arc::new(blobs.clone()));
     let settings = Settings { timeouts: config.deploy, ..Settings::default() };
     let deploys = Reconciler::new(records, embedded, wasm, settings);
+    let repositories = Repositories::open(data.root.join("git"))?;
     let pipeline = Pipeline {
         store: store.clone(),
         blobs: Arc::new(blobs.clone()),
@@ -116,7 +109,9 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         },
         deploys: deploys.clone(),
         router: router.clone(),
+        repositories: repositories.clone(),
         running: Running::default(),
+        disk: Disk::of(&data.root, config.disk),
         http_port: http.port(),
     };
     let locks = Locks::default();
@@ -125,19 +120,20 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         locks: locks.clone(),
         create_apps: config.push.create_apps,
     };
-    let repositories = Repositories::open(data.root.join("git"))?;
     let collector = Arc::new(Collector {
         store: store.clone(),
         blobs: Arc::new(blobs.clone()),
         agent: agent.clone(),
         repositories: repositories.clone(),
+        running: pipeline.running.clone(),
+        locks: locks.clone(),
     });
     let push = Push::new(git, agent.clone(), repositories, blobs, config.push.limits());
     let (down, asked_down) = tokio::sync::watch::channel(None);
     let actions = RoomActions {
-        pipeline,
+        pipeline: pipeline.clone(),
         push: push.clone(),
-        locks,
+        locks: locks.clone(),
         agent: agent.clone(),
         logs: Logs {
             store: store.clone(),
@@ -147,9 +143,10 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         collector: Arc::clone(&collector),
         waiting: Default::default(),
         down,
-        data: data.root.clone(),
     };
 
+    pipeline.resume(&locks).await?;
+    tokio::spawn(admin_token::keep_taking(store.clone(), data.admin_token_hash()));
     tokio::spawn(router.clone().keep_connected());
     let (waking, rows) = (deploys.clone(), store.clone());
     tokio::spawn(async move {
@@ -194,23 +191,6 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
     .await;
     store.close().await;
     Ok(code)
-}
-
-async fn adopt_admin_token(
-    store: &Store,
-    state: &std::path::Path,
-    first: Option<&str>,
-) -> Result<()> {
-    if let Some(token) = first {
-        store.adopt_admin_token(&berth_store::token_hash(token), now_ms()).await?;
-    }
-    // A reset while the platform was away left the hash of the new token here.
-    let left = state.join("admin-token.sha256");
-    if let Ok(hash) = std::fs::read_to_string(&left) {
-        store.adopt_admin_token(hash.trim(), now_ms()).await?;
-        std::fs::remove_file(&left).with_context(|| format!("cannot remove {}", left.display()))?;
-    }
-    Ok(())
 }
 
 /// The operator's own proxy, through which builds reach the world.

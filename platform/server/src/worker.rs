@@ -23,16 +23,13 @@ const DRAIN_MS_MAX: u32 = 30_000;
 /// Wrong descriptors, and what the router says.
 pub fn route(options: &args::Worker) -> Result<()> {
     log::start();
-    let [control, http] = inherited(options.listeners_from_fd)?;
-    // An agent that has no name service passes no sockets for it.
-    let names = inherited(options.listeners_from_fd + 2).ok();
-    let names =
-        names.map(|[datagrams, streams]| berth_route::names::NameSockets { datagrams, streams });
+    let [control, http, datagrams, streams] = inherited(options.listeners_from_fd)?;
+    let names = berth_route::names::NameSockets { datagrams, streams };
     let data = DataFolder::existing(&options.data)?;
     let requests = data.control_folder().join("wasm-requests.sock");
     let mut config = berth_route::Config::new(data.root.join("route"), requests, build_id()?);
     config.control_uid = Some(control_uid(&data)?);
-    Ok(berth_route::run(config, control, http, names)?)
+    Ok(berth_route::run(config, control, http, Some(names))?)
 }
 
 /// The body of `berthd wasm`.

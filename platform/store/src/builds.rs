@@ -58,6 +58,9 @@ fn build(row: &Columns<'_>) -> Result<Build, StoreError> {
         state: row.word("state")?,
         image: row.opt_parsed("image")?,
         error: row.opt_text("error")?,
+        ref_name: row.opt_text("ref_name")?,
+        deployment: row.opt_parsed("deployment_id")?,
+        open: row.int("open")? != 0,
         created_at_ms: row.int("created_at_ms")?,
         finished_at_ms: row.opt_int("finished_at_ms")?,
     })
@@ -81,7 +84,8 @@ fn shown(build: &Build) -> Value {
 }
 
 impl Store {
-    /// A new build, which runs.
+    /// A new build, which runs. `ref_name` is the ref that is to name the commit once it answers;
+    /// nothing when nobody pushed.
     ///
     /// # Errors
     /// `Missing` when there is no such app; what the database says.
@@ -90,6 +94,7 @@ impl Store {
         app: AppId,
         commit: &str,
         source: Digest,
+        ref_name: Option<&str>,
         by: &By,
     ) -> Result<Build, StoreError> {
         let mut write = self.write(by).await?;
@@ -102,18 +107,22 @@ impl Store {
             state: BuildState::Running,
             image: None,
             error: None,
+            ref_name: ref_name.map(str::to_owned),
+            deployment: None,
+            open: true,
             created_at_ms: by.at_ms,
             finished_at_ms: None,
         };
         sqlx::query(
-            "INSERT INTO builds (id, app_id, commit_id, source, state, created_at_ms)
-             VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO builds (id, app_id, commit_id, source, state, ref_name, open, created_at_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, 1, $7)",
         )
         .bind(build.id.to_string())
         .bind(app.to_string())
         .bind(commit)
         .bind(source.to_string())
         .bind(build.state.as_str())
+        .bind(ref_name)
         .bind(by.at_ms)
         .execute(write.db())
         .await?;
@@ -187,6 +196,33 @@ impl Store {
         write.finish(event).await?;
         self.build_logs_changed();
         Ok(after)
+    }
+
+    /// Nothing follows on a build any more: no line of its log, no move of its ref.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn close_build(&self, id: BuildId) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        sqlx::query("UPDATE builds SET open = 0 WHERE id = $1")
+            .bind(id.to_string())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        self.build_logs_changed();
+        Ok(())
+    }
+
+    /// Builds on which something may still follow, oldest first. At start: what a process before
+    /// this one did not bring to its end.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn open_builds(&self) -> Result<Vec<Build>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM builds WHERE open = 1 ORDER BY id")
+            .fetch_all(self.readers())
+            .await?;
+        rows.iter().map(|row| build(&Columns(row))).collect()
     }
 
     /// Ends every build that a process before this one left running. At start only.

@@ -15,6 +15,8 @@ pub struct By {
     pub source_ip: Option<IpAddr>,
     /// Unix milliseconds.
     pub at_ms: i64,
+    /// The `Idempotency-Key` that the principal gave: the first change keeps its event with it.
+    pub once: Option<String>,
 }
 
 impl By {
@@ -25,12 +27,13 @@ impl By {
             name: caller.name.clone(),
             source_ip: caller.source_ip,
             at_ms,
+            once: None,
         }
     }
 
     /// The platform itself.
     pub fn system(at_ms: i64) -> Self {
-        Self { principal: system(), name: "system".to_owned(), source_ip: None, at_ms }
+        Self { principal: system(), name: "system".to_owned(), source_ip: None, at_ms, once: None }
     }
 }
 

@@ -4,7 +4,7 @@ mod apply;
 mod load;
 
 use berth_model::plan::{Change, Plan, plan};
-use berth_model::{App, AppId, Deployment, Release};
+use berth_model::{App, AppId, Build, Deployment, Release};
 use sqlx::sqlite::SqliteConnection;
 
 use crate::apps::{existing, missing};
@@ -61,7 +61,23 @@ impl Store {
         let mut write = self.write(by).await?;
         let plan = self.plan_in(write.db(), app, change).await?;
         let expected = expected.unwrap_or(plan.generation);
-        apply::apply(self, write, plan, expected).await
+        apply::apply(self, write, plan, expected, None).await
+    }
+
+    /// Plans and makes the change that releases a build's image; the build keeps the deployment.
+    ///
+    /// # Errors
+    /// `Refused`, `Missing`, and what the database says.
+    pub async fn release_build(
+        &self,
+        build: &Build,
+        change: &Change,
+        by: &By,
+    ) -> Result<Committed, StoreError> {
+        let mut write = self.write(by).await?;
+        let plan = self.plan_in(write.db(), Some(build.app), change).await?;
+        let expected = plan.generation;
+        apply::apply(self, write, plan, expected, Some(build.id)).await
     }
 
     /// Makes a plan happen, when the app still has the generation that it was made on.
@@ -75,7 +91,7 @@ impl Store {
         by: &By,
     ) -> Result<Committed, StoreError> {
         let write = self.write(by).await?;
-        apply::apply(self, write, plan, expected_generation).await
+        apply::apply(self, write, plan, expected_generation, None).await
     }
 }
 

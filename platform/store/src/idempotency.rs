@@ -1,6 +1,7 @@
 //! Requests that may be sent twice and are done once.
 
 use berth_model::PrincipalId;
+use sqlx::sqlite::SqliteConnection;
 
 use crate::row::Columns;
 use crate::{Store, StoreError};
@@ -23,10 +24,32 @@ pub enum Claim {
     New,
     /// The same request was answered before.
     Answered(Answer),
-    /// The same request is under way, or was when the platform stopped: its outcome is not known.
-    Open,
+    /// The same request was begun and never answered: it is under way, or was cut off.
+    Begun {
+        /// Position of the event of the change that it made; nothing was done without one.
+        event: Option<i64>,
+    },
     /// The key was used for another request.
     Other,
+}
+
+/// Notes what a request did, in the transaction that does it. The first change counts.
+pub(crate) async fn done(
+    db: &mut SqliteConnection,
+    principal: PrincipalId,
+    key: &str,
+    event: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE idempotency SET event_seq = $3
+         WHERE principal_id = $1 AND key = $2 AND event_seq IS NULL",
+    )
+    .bind(principal.to_string())
+    .bind(key)
+    .bind(event)
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 impl Store {
@@ -71,7 +94,7 @@ impl Store {
                 location: row.opt_text("location")?,
                 body: row.opt_text("body")?.unwrap_or_default(),
             }),
-            None => Claim::Open,
+            None => Claim::Begun { event: row.opt_int("event_seq")? },
         })
     }
 
@@ -100,14 +123,15 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// Gives a key back: the request was refused, nothing was done.
+    /// Gives a key back: the request was refused. One that did something keeps it.
     ///
     /// # Errors
     /// What the database says.
     pub async fn disclaim(&self, principal: PrincipalId, key: &str) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         sqlx::query(
-            "DELETE FROM idempotency WHERE principal_id = $1 AND key = $2 AND status IS NULL",
+            "DELETE FROM idempotency
+             WHERE principal_id = $1 AND key = $2 AND status IS NULL AND event_seq IS NULL",
         )
         .bind(principal.to_string())
         .bind(key)

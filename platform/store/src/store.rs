@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::events::NewEvent;
 use crate::row::Columns;
 use crate::seal::{Place, Sealer};
-use crate::{By, StoreError};
+use crate::{By, StoreError, idempotency};
 
 /// How long a statement waits for another process that holds the file.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
@@ -195,6 +195,9 @@ impl Write {
     /// Writes the change's event, and makes both durable.
     pub(crate) async fn finish(mut self, event: NewEvent<'_>) -> Result<i64, StoreError> {
         let seq = event.insert(&mut self.tx, &self.by).await?;
+        if let Some(key) = &self.by.once {
+            idempotency::done(&mut self.tx, self.by.principal, key, seq).await?;
+        }
         self.tx.commit().await?;
         // Two commits may come here in the other order.
         self.store.inner.events.send_if_modified(|newest| {
@@ -233,7 +236,7 @@ mod tests {
         let by = By::system(1);
         let app = store.change(None, &change, None, &by).await.unwrap().app;
         let source = Digest::from_sha256([1; 32]);
-        let build = store.create_build(app.id, "c", source, &by).await.unwrap();
+        let build = store.create_build(app.id, "c", source, None, &by).await.unwrap();
         // SQLite says the same for this limit as for a full disk.
         sqlx::query("PRAGMA max_page_count = 100").execute(&store.inner.writer).await.unwrap();
         let lines = vec!["x".repeat(10_000); 200];

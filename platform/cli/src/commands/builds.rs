@@ -49,7 +49,7 @@ pub(crate) async fn run(command: Builds, client: &Client, output: &Output) -> Re
     }
 }
 
-/// Prints a build's log to its end; fails when the build did.
+/// Prints a build's log to its end; fails when the build did, or the deployment of its image.
 async fn follow(path: &str, client: &Client, output: &Output) -> Result<(), Failure> {
     client
         .follow(&format!("{path}/log?follow=true"), |_, data| {
@@ -60,11 +60,18 @@ async fn follow(path: &str, client: &Client, output: &Output) -> Result<(), Fail
         })
         .await?;
     let build: BuildView = client.get(path).await?;
-    match build.state.as_str() {
-        "succeeded" => Ok(()),
-        state => {
-            let why = build.error.map(|error| format!(": {error}")).unwrap_or_default();
-            Err(Failure::failed(format!("the build is {state}{why}")))
+    let why = |error: Option<String>| error.map(|error| format!(": {error}")).unwrap_or_default();
+    match (build.state.as_str(), build.deployment) {
+        ("succeeded", Some(done)) if done.switched || !done.finished => Ok(()),
+        ("succeeded", Some(done)) => Err(Failure::failed(format!(
+            "the build succeeded, and its deployment as v{} is {}{}",
+            done.release,
+            done.state,
+            why(done.error)
+        ))),
+        ("succeeded", None) => {
+            Err(Failure::failed("the build succeeded, and there is no release of it"))
         }
+        (state, _) => Err(Failure::failed(format!("the build is {state}{}", why(build.error)))),
     }
 }

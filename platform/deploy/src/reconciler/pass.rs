@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError};
 use berth_container::Role;
 use berth_model::rollout::{self, Container, Formation, Observed, Rollout, Step, Wanted};
 use berth_model::{
-    DeploymentId, DeploymentState, InstanceId, InstanceRole, InstanceState, Release, ReleaseId,
-    Runtime, TargetAddress,
+    DeploymentId, DeploymentState, InstanceId, InstanceRecord, InstanceRole, InstanceState,
+    Release, ReleaseId, Runtime, TargetAddress,
 };
 
 use super::app::{AppTask, Pass};
@@ -164,7 +164,10 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
 
     /// Reads the output of release phases that run into their deployments' progress.
     fn follow_phases(&mut self, view: &View) {
-        for row in &view.snapshot.instances {
+        // The reader of one that ends was taken along by whoever ends it.
+        let ending: BTreeSet<InstanceId> = self.jobs.ending().collect();
+        let going = |row: &&InstanceRecord| !row.state.is_terminal() && !ending.contains(&row.id);
+        for row in view.snapshot.instances.iter().filter(going) {
             let runs = row.role == InstanceRole::Release && view.containers.contains_key(&row.id);
             let Some(deployment) = row.deployment.filter(|_| runs) else { continue };
             if !self.tails.contains_key(&row.id) {
@@ -228,21 +231,46 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
         }
     }
 
-    /// Ends what still runs of an app that was destroyed.
+    /// Ends what still runs of an app that was destroyed, and says so in its rows: only then is the
+    /// app forgotten, and its ids are another's.
     async fn clear(&mut self) -> Result<Pass, DeployError> {
         self.jobs.retain(|_| false);
-        let statuses = self.shared.embedded.statuses().await?;
+        let shared = &self.shared;
+        // The rows first: what a row says is started must be in a list that is asked for later.
+        let rows = shared.records.leftovers(self.app).await?;
+        let statuses = shared.embedded.statuses().await?;
         let own = statuses.iter().filter(|status| status.app == self.app);
-        let own: Vec<_> = own.filter(|status| status.role != Role::Build).collect();
-        if own.is_empty() {
+        let own = own.filter(|status| status.role != Role::Build).map(|status| status.instance);
+        let own: BTreeSet<InstanceId> = own.collect();
+        if own.is_empty() && rows.is_empty() {
             return Ok(Pass::Gone);
         }
-        let grace_ms = self.shared.settings.timeouts.stop_ms_max;
-        let stops = own.iter().map(|s| self.shared.embedded.stop(s.instance, grace_ms));
+        // Out of the table before it is out of order; a router that is away holds nothing up.
+        let published = shared.records.publish(self.app).await;
+        let grace_ms = shared.settings.timeouts.stop_ms_max;
+        let stops = own.iter().map(|instance| shared.embedded.stop(*instance, grace_ms));
         futures_util::future::try_join_all(stops).await?;
-        self.shared.records.publish(self.app).await?;
-        for status in own {
-            self.shared.embedded.free_address(status.instance).await?;
+        // No address is another's before the router knows.
+        published?;
+        let addressed =
+            rows.iter().filter(|row| matches!(row.address, Some(TargetAddress::Tcp(_))));
+        let addressed = addressed.map(|row| row.id);
+        for instance in own.iter().copied().chain(addressed).collect::<BTreeSet<_>>() {
+            shared.embedded.free_address(instance).await?;
+        }
+        for row in rows {
+            if row.address == Some(TargetAddress::Wasm) {
+                shared.wasm.stop(row.id, grace_ms).await?;
+            }
+            let ended = !row.state.is_terminal();
+            let row = InstanceRecord {
+                state: if ended { InstanceState::Stopped } else { row.state },
+                answering: None,
+                stopped_at_ms: row.stopped_at_ms.or(Some(shared.clock.now_ms())),
+                address: None,
+                ..row
+            };
+            shared.records.put_instance(&row).await?;
         }
         Ok(Pass::Acted)
     }

@@ -195,6 +195,12 @@ impl Records for Memory {
         Ok(Some(Snapshot { current, app, deployments, instances }))
     }
 
+    async fn leftovers(&self, app: AppId) -> Result<Vec<InstanceRecord>, RecordsError> {
+        let state = self.lock();
+        let own = state.instances.values().filter(|row| row.app == app);
+        Ok(own.filter(|row| !row.state.is_terminal() || row.address.is_some()).cloned().collect())
+    }
+
     async fn launch(&self, release: ReleaseId) -> Result<Launch, RecordsError> {
         Ok(self.lock().launches[&release].clone())
     }

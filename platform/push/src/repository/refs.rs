@@ -41,8 +41,12 @@ pub(crate) fn target(repository: &Repository, name: &str) -> Result<Option<Oid>,
 }
 
 impl Update {
-    /// Carries it out, if the ref names what it should.
+    /// Carries it out, if the ref names what it should. Done already is fine.
     pub(crate) fn apply(&self, repository: &Repository) -> Result<(), RefError> {
+        if self.new.is_some() && target(repository, &self.name).map_err(RefError::Git)? == self.new
+        {
+            return Ok(share(repository.path(), &self.name)?);
+        }
         let moved = match (self.old, self.new) {
             (Some(old), Some(new)) => {
                 repository.reference_matching(&self.name, new, true, old, "").map(drop)

@@ -4,9 +4,7 @@ use berth_api::Check;
 use berth_container::{PROTOCOL, Request};
 
 use super::RoomActions;
-
-/// Less free space than this is a warning, percent of the disk.
-const FREE_PERCENT_MIN: u64 = 10;
+use crate::disk::Disk;
 
 pub(super) async fn checks(actions: &RoomActions) -> Vec<Check> {
     let agent = match actions.agent.call(&Request::Hello { protocol: PROTOCOL }, &[]).await {
@@ -21,7 +19,7 @@ pub(super) async fn checks(actions: &RoomActions) -> Vec<Check> {
             "it does not answer; it goes on with its last routes, and is started again when it ends",
         )
     };
-    vec![agent, router, disk(&actions.data)]
+    vec![agent, router, disk(&actions.pipeline.disk)]
 }
 
 fn well(name: &str, detail: &str) -> Check {
@@ -32,18 +30,17 @@ fn ill(name: &str, detail: &str) -> Check {
     Check { name: name.to_owned(), ok: false, detail: detail.to_owned() }
 }
 
-fn disk(folder: &std::path::Path) -> Check {
-    match rustix::fs::statvfs(folder) {
-        Ok(found) => {
-            let percent = (found.f_bavail * 100).checked_div(found.f_blocks).unwrap_or(0);
-            let free = (found.f_bavail * found.f_frsize) >> 30;
-            let text = format!("{free} GiB ({percent} %) free in {}", folder.display());
-            if percent >= FREE_PERCENT_MIN {
+fn disk(disk: &Disk) -> Check {
+    let folder = disk.folder().display();
+    match disk.free() {
+        Ok(free) => {
+            let text = format!("{} GiB ({} %) free in {folder}", free.bytes >> 30, free.percent);
+            if free.is_enough() {
                 well("disk", &text)
             } else {
-                ill("disk", &format!("{text}; free some space"))
+                ill("disk", &format!("{text}; nothing is built before some space is free"))
             }
         }
-        Err(error) => ill("disk", &format!("cannot look at {}: {error}", folder.display())),
+        Err(error) => ill("disk", &format!("cannot look at {folder}: {error}")),
     }
 }

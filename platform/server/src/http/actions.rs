@@ -11,6 +11,7 @@ use axum::body::Bytes;
 use berth_api::{Check, ExitView, Size};
 use berth_model::log::LogRecord;
 use berth_model::{App, AppId, Build, BuildId, Caller, InstanceId, InstanceRecord, ProcessName};
+use berth_store::By;
 use futures_util::Stream;
 use tokio::sync::mpsc;
 
@@ -135,13 +136,16 @@ pub trait Actions: Send + Sync + 'static {
     /// An app was changed: whoever brings it about looks at it now.
     fn wake(&self, app: AppId);
 
+    /// Brings every app's routes to the router, and returns when it serves them.
+    fn publish(&self) -> Doing<'_, ()>;
+
     /// Waits until what runs of the app is what is wanted of it; at once when it is. `Failed` when
     /// it will not come about, with the reason.
     fn settle(&self, app: AppId) -> Doing<'_, ()>;
 
     /// Builds the newest commit of the app's deploy branch again and deploys it. Returns when the
     /// build's row is written. `Refused` when another push or build has the app.
-    fn rebuild(&self, app: App, caller: Caller) -> Doing<'_, Build>;
+    fn rebuild(&self, app: App, by: By) -> Doing<'_, Build>;
 
     /// Ends a running build and waits until its row says so. One that ended already is fine.
     fn cancel_build(&self, build: BuildId) -> Doing<'_, ()>;

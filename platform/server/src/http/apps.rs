@@ -45,6 +45,7 @@ pub(super) async fn create_app(
     let change = Change::Create { name: field("/name", &body.name)?, team: team.id };
     let done = call.store().change(None, &change, None, &call.by()).await?;
     call.actions().wake(done.app.id);
+    call.routed().await;
     let location = [(header::LOCATION, format!("/v1/apps/{}", done.app.name))];
     Ok((StatusCode::CREATED, location, Json(view(&call, &done.app).await?)))
 }
@@ -84,6 +85,9 @@ pub(super) async fn change_app(
     for change in &changes {
         app = call.change(&app, change, expected.take()).await?.app;
     }
+    if body.name.is_some() {
+        call.routed().await;
+    }
     Ok(Json(view(&call, &app).await?))
 }
 
@@ -99,6 +103,7 @@ pub(super) async fn destroy_app(
     let app = call.app(&app, Verb::DestroyApp).await?;
     let done = call.change(&app, &Change::Destroy, expected).await?;
     call.actions().clean_up(done.app);
+    call.routed().await;
     Ok(StatusCode::NO_CONTENT)
 }
 

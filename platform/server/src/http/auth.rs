@@ -36,7 +36,7 @@ impl FromRequestParts<Arc<Platform>> for Call {
             Some(CalledAs(name)) => name.clone(),
             None => Authority::from_static("localhost"),
         };
-        Ok(Self { platform: Arc::clone(platform), caller, called_as })
+        Ok(Self { platform: Arc::clone(platform), caller, called_as, once: None })
     }
 }
 

@@ -5,13 +5,14 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use berth_api::{BuildLogLine, BuildView, Page, Timestamp};
 use berth_model::principal::Verb;
-use berth_model::{App, Build, BuildId};
+use berth_model::{App, Build, BuildId, Event};
 use berth_store::Store;
 use futures_util::stream;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::call::Call;
+use super::deployments;
 use super::document::Problems;
 use super::extract::{Path, Query};
 use super::idempotency::{Once, Reply};
@@ -35,7 +36,11 @@ pub(super) async fn list_builds(
     let before = wanted.after_as()?;
     let rows = call.store().builds(app.id, before, wanted.limit_and_one()).await?;
     let page = wanted.page(rows, |build| build.id.to_string());
-    Ok(Json(page::map(page, |build| view(&build))))
+    let mut items = Vec::with_capacity(page.items.len());
+    for build in &page.items {
+        items.push(view(call.store(), build).await?);
+    }
+    Ok(Json(Page { items, next_page_token: page.next_page_token }))
 }
 
 /// Build the newest commit of the deploy branch again, and deploy it. `Idempotency-Key` makes it
@@ -48,17 +53,18 @@ pub(super) async fn create_build(
     Path(app): Path<String>,
     once: Once,
 ) -> Result<Response, ApiError> {
+    let call = once.mark(call);
     let app = call.app(&app, Verb::Deploy).await?;
-    let name = app.name.clone();
-    let doing = async {
-        let build = call.actions().rebuild(app, call.caller.clone()).await?;
+    let reply = async |build: Build| {
         Ok(Reply {
             status: StatusCode::ACCEPTED,
-            location: format!("/v1/apps/{name}/builds/{}", build.id),
-            body: view(&build),
+            location: format!("/v1/apps/{}/builds/{}", app.name, build.id),
+            body: view(call.store(), &build).await?,
         })
     };
-    once.run(&call, &(), doing).await
+    let doing = async { reply(call.actions().rebuild(app.clone(), call.by()).await?).await };
+    let again = async |event: Event| reply(find(&call, &app, &event.subject).await?).await;
+    once.run(&call, &(), doing, again).await
 }
 
 /// A build.
@@ -69,7 +75,7 @@ pub(super) async fn show_build(
     Path((app, build)): Path<(String, String)>,
 ) -> Result<Json<BuildView>, ApiError> {
     let app = call.app(&app, Verb::Read).await?;
-    Ok(Json(view(&find(&call, &app, &build).await?)))
+    Ok(Json(view(call.store(), &find(&call, &app, &build).await?).await?))
 }
 
 /// Cancel a running build. Answers when it has ended; one that ended already stays as it is.
@@ -84,7 +90,7 @@ pub(super) async fn cancel_build(
     if !found.state.is_terminal() {
         call.actions().cancel_build(found.id).await?;
     }
-    Ok(Json(view(&find(&call, &app, &build).await?)))
+    Ok(Json(view(call.store(), &find(&call, &app, &build).await?).await?))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -101,8 +107,8 @@ pub(super) struct LogQuery {
     follow: bool,
 }
 
-/// A build's output: a page of lines; or server-sent events, whose ids are the lines' numbers, and
-/// which end with an event `end` that has the build. `Accept: text/plain` gives it as text.
+/// A build's output with that of its deployment up to the switch: a page of lines; or server-sent
+/// events, whose ids are the lines' numbers, and which end with an event `end` that has the build. `Accept: text/plain` gives it as text.
 #[utoipa::path(get, path = "/v1/apps/{app}/builds/{build}/log", tag = "builds",
     params(("app" = String, Path), ("build" = String, Path), LogQuery),
     responses(
@@ -174,13 +180,14 @@ impl Follow {
                     return Some((event, Some((follow, changed, lines))));
                 }
                 changed.mark_unchanged();
-                // The state is read before the lines: an ended build gets no more of them.
+                // The build is read before the lines: one that is closed gets no more of them.
                 let build = follow.store.build(follow.build).await.ok()??;
                 let more = follow.store.build_log(follow.build, follow.seen, LINES_AT_ONCE);
                 let more = more.await.ok()?;
                 if more.is_empty() {
-                    if build.state.is_terminal() {
-                        return Some((event(None, Some("end"), &view(&build)), None));
+                    if build.state.is_terminal() && !build.open {
+                        let last = view(&follow.store, &build).await.ok()?;
+                        return Some((event(None, Some("end"), &last), None));
                     }
                     changed.changed().await.ok()?;
                 }
@@ -197,14 +204,25 @@ async fn find(call: &Call, app: &App, id: &str) -> Result<Build, ApiError> {
     build.filter(|build| build.app == app.id).ok_or_else(absent)
 }
 
-fn view(build: &Build) -> BuildView {
-    BuildView {
+async fn view(store: &Store, build: &Build) -> Result<BuildView, ApiError> {
+    let deployment = match build.deployment {
+        Some(id) => store.deployment(id).await?,
+        None => None,
+    };
+    let deployment = match &deployment {
+        Some(found) => {
+            Some(deployments::view(found, deployments::release_number(store, found).await?))
+        }
+        None => None,
+    };
+    Ok(BuildView {
         id: build.id.to_string(),
         commit: build.commit.clone(),
         state: build.state.as_str().to_owned(),
         image: build.image.map(|digest| digest.to_string()),
         error: build.error.clone(),
+        deployment,
         created_at: Timestamp(build.created_at_ms),
         finished_at: build.finished_at_ms.map(Timestamp),
-    }
+    })
 }

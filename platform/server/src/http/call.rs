@@ -18,6 +18,8 @@ pub(crate) struct Call {
     pub(crate) caller: Caller,
     /// The name and port under which the API was called.
     pub(crate) called_as: Authority,
+    /// The `Idempotency-Key` that its change keeps its event with.
+    pub(crate) once: Option<String>,
 }
 
 impl Call {
@@ -35,7 +37,7 @@ impl Call {
 
     /// The origin of a change.
     pub(crate) fn by(&self) -> By {
-        By::caller(&self.caller, self.now_ms())
+        By { once: self.once.clone(), ..By::caller(&self.caller, self.now_ms()) }
     }
 
     /// The team that lists are limited to; nothing for who sees all.
@@ -85,5 +87,13 @@ impl Call {
             self.actions().wake(app.id);
         }
         Ok(done)
+    }
+
+    /// Returns when the router serves what was changed: a request that comes after the answer must
+    /// find it. A router that is away answers nobody, and gets the routes first when it is back.
+    pub(crate) async fn routed(&self) {
+        if let Err(error) = self.actions().publish().await {
+            tracing::warn!("a change is answered before the router has it: {error}");
+        }
     }
 }

@@ -126,14 +126,17 @@ fn follow(
     })
 }
 
-async fn find(call: &Call, app: &App, id: &str) -> Result<Deployment, ApiError> {
+pub(super) async fn find(call: &Call, app: &App, id: &str) -> Result<Deployment, ApiError> {
     let absent = || ApiError::not_found("deployment", id);
     let parsed: DeploymentId = id.parse().map_err(|_| absent())?;
     let deployment = call.store().deployment(parsed).await?;
     deployment.filter(|deployment| deployment.app == app.id).ok_or_else(absent)
 }
 
-async fn release_number(store: &Store, deployment: &Deployment) -> Result<u64, ApiError> {
+pub(super) async fn release_number(
+    store: &Store,
+    deployment: &Deployment,
+) -> Result<u64, ApiError> {
     Ok(store.release(deployment.release).await?.map_or(0, |release| release.number))
 }
 

@@ -50,6 +50,7 @@ pub(super) async fn add_domain(
     let app = call.app(&app, Verb::Change).await?;
     let domain: Domain = field("/domain", &body.domain)?;
     call.change(&app, &Change::AddDomain(domain), None).await?;
+    call.routed().await;
     Ok((StatusCode::CREATED, Json(DomainView { domain: body.domain, default: false })))
 }
 
@@ -69,5 +70,6 @@ pub(super) async fn remove_domain(
     }
     let parsed = domain.parse().map_err(|_| ApiError::not_found("domain", &domain))?;
     call.change(&app, &Change::RemoveDomain(parsed), None).await?;
+    call.routed().await;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,10 +1,17 @@
 //! `Idempotency-Key`: the same request twice is done once, and answered twice.
+//!
+//! A change keeps its event with the key, in its own transaction. A request that was cut off before
+//! its answer was stored is done when there is no such event, and answered from the event otherwise.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use berth_store::{Answer, Claim};
+use berth_model::{Event, PrincipalId};
+use berth_store::{Answer, Claim, EventFilter, Visible};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -13,6 +20,30 @@ use super::problem::ApiError;
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 const KEY_BYTES_MAX: usize = 255;
+
+/// Requests with a key that are under way in this process; it is the only one that serves.
+#[derive(Clone, Default)]
+pub(crate) struct UnderWay(Arc<Mutex<HashSet<(PrincipalId, String)>>>);
+
+/// One of them; dropping it ends it.
+struct Turn {
+    under_way: UnderWay,
+    key: (PrincipalId, String),
+}
+
+impl UnderWay {
+    fn begin(&self, principal: PrincipalId, key: &str) -> Option<Turn> {
+        let key = (principal, key.to_owned());
+        let begun = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+        begun.then(|| Turn { under_way: self.clone(), key })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.under_way.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
 
 /// The key of a request, and what the request is.
 pub(crate) struct Once {
@@ -44,13 +75,19 @@ pub(crate) struct Reply<T> {
 }
 
 impl Once {
+    /// The call, so that its change keeps its event with the key.
+    pub(crate) fn mark(&self, call: Call) -> Call {
+        Call { once: self.key.clone(), ..call }
+    }
+
     /// Does what `doing` does, unless the same request was done before. `body` is what the client
-    /// sent.
+    /// sent; `again` makes the reply from the event of the change, when that is all there is of it.
     pub(crate) async fn run<B: Serialize, T: Serialize>(
         self,
         call: &Call,
         body: &B,
         doing: impl Future<Output = Result<Reply<T>, ApiError>>,
+        again: impl AsyncFnOnce(Event) -> Result<Reply<T>, ApiError>,
     ) -> Result<Response, ApiError> {
         let Some(key) = &self.key else { return Ok(response(&answer(doing.await?)?)) };
         let body = serde_json::to_vec(body).map_err(|_| ApiError::bad_request("not a body"))?;
@@ -60,30 +97,39 @@ impl Once {
         hash.update(&body);
         let hash = hex::encode(hash.finalize());
         let principal = call.caller.principal;
-        match call.store().claim(principal, key, &hash, call.now_ms()).await? {
-            Claim::New => {}
+        let Some(_turn) = call.platform.under_way.begin(principal, key) else {
+            return Err(ApiError::conflict(
+                "the request with this Idempotency-Key is under way; wait for it",
+            ));
+        };
+        let done = match call.store().claim(principal, key, &hash, call.now_ms()).await? {
+            Claim::New | Claim::Begun { event: None } => doing.await,
+            Claim::Begun { event: Some(position) } => again(event(call, position).await?).await,
             Claim::Answered(answer) => return Ok(response(&answer)),
-            Claim::Open => {
-                return Err(ApiError::conflict(
-                    "the request with this Idempotency-Key is under way, or the platform stopped during it; look whether it was done",
-                ));
-            }
             Claim::Other => {
                 return Err(ApiError::invalid(
                     "Idempotency-Key",
                     "this key was used for another request; use a new one",
                 ));
             }
-        }
-        let done = doing.await.and_then(answer);
+        };
+        let done = done.and_then(answer);
         match &done {
             Ok(answer) => call.store().answer(principal, key, answer).await?,
             Err(error) if error.is_refusal() => call.store().disclaim(principal, key).await?,
-            // Nobody knows what was done: the key stays taken.
+            // Whether anything was done is known by its event.
             Err(_) => {}
         }
         done.map(|answer| response(&answer))
     }
+}
+
+async fn event(call: &Call, position: i64) -> Result<Event, ApiError> {
+    let all = EventFilter { visible: Visible::All, app: None };
+    let found = call.store().events(all, position - 1, 1).await?.into_iter().next();
+    found.filter(|event| event.seq == position).ok_or_else(|| {
+        ApiError::conflict("what this request did is so long ago that it was forgotten")
+    })
 }
 
 fn answer<T: Serialize>(reply: Reply<T>) -> Result<Answer, ApiError> {

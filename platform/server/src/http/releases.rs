@@ -6,7 +6,7 @@ use axum::response::Response;
 use berth_api::{Difference, Page, ReleaseDiff, ReleaseView, Rollback, Timestamp};
 use berth_model::plan::Change;
 use berth_model::principal::Verb;
-use berth_model::{App, Process, Release};
+use berth_model::{App, Deployment, Event, Process, Release};
 
 use super::call::Call;
 use super::deployments;
@@ -112,20 +112,30 @@ pub(super) async fn rollback(
     Expected(expected): Expected,
     Body(body): Body<Rollback>,
 ) -> Result<Response, ApiError> {
+    let call = once.mark(call);
     let app = call.app(&app, Verb::Deploy).await?;
+    let reply = |deployment: &Deployment, number: u64| Reply {
+        status: StatusCode::ACCEPTED,
+        location: format!("/v1/apps/{}/deployments/{}", app.name, deployment.id),
+        body: deployments::view(deployment, number),
+    };
     let doing = async {
         let change = Change::Rollback { to: body.release };
         let done = call.change(&app, &change, expected).await?;
         let (Some(release), Some(deployment)) = (done.release, done.deployment) else {
             return Err(ApiError::conflict("there is nothing to go back to"));
         };
-        Ok(Reply {
-            status: StatusCode::ACCEPTED,
-            location: format!("/v1/apps/{}/deployments/{}", app.name, deployment.id),
-            body: deployments::view(&deployment, release.number),
-        })
+        Ok(reply(&deployment, release.number))
     };
-    once.run(&call, &body, doing).await
+    let again = async |event: Event| {
+        let id = event.after["deployment"].as_str().unwrap_or_default().to_owned();
+        let deployment = deployments::find(&call, &app, &id).await?;
+        // It was cut off, perhaps before anybody was woken.
+        call.actions().wake(app.id);
+        let number = deployments::release_number(call.store(), &deployment).await?;
+        Ok(reply(&deployment, number))
+    };
+    once.run(&call, &body, doing, again).await
 }
 
 async fn find(call: &Call, app: &App, number: &str) -> Result<Release, ApiError> {

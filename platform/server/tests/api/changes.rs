@@ -1,8 +1,11 @@
 //! Changes through the API: what they do, and what is told of them.
 
+use berth_model::plan::Change;
+use berth_store::By;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
-use crate::Api;
+use crate::{Api, NOW_MS};
 
 #[tokio::test]
 async fn configuration_is_set_read_and_released_without_showing_values() {
@@ -132,6 +135,58 @@ async fn the_same_request_with_a_key_is_done_once() {
         202,
         "a refused request gives its key back"
     );
+}
+
+#[tokio::test]
+async fn a_request_that_was_cut_off_is_done_or_answered_by_the_next_try() {
+    let api = Api::start().await;
+    let text = serde_json::to_string(&berth_api::Rollback { release: Some(1) }).unwrap();
+    let mut hash = Sha256::new();
+    hash.update(format!("POST /v1/apps/hello/rollback\0{text}"));
+    let hash = hex::encode(hash.finalize());
+    let secret = &api.tokens["developer"];
+    let who = api.store.caller_by_token(secret, None, NOW_MS).await.unwrap().unwrap();
+    let rollback = |key: &'static str| {
+        api.request("developer", "POST", "/v1/apps/hello/rollback")
+            .header("idempotency-key", key)
+            .json(&json!({"release": 1}))
+            .send()
+    };
+    // Cut off before the change.
+    let claimed = api.store.claim(who.principal, "early", &hash, NOW_MS).await.unwrap();
+    assert_eq!(claimed, berth_store::Claim::New);
+    let done = rollback("early").await.unwrap();
+    assert_eq!(done.status(), 202, "nothing was done: it is done now");
+    assert_eq!(done.json::<Value>().await.unwrap()["release"], 3);
+    // Cut off after it.
+    api.store.claim(who.principal, "late", &hash, NOW_MS).await.unwrap();
+    let by = By { once: Some("late".to_owned()), ..By::caller(&who, NOW_MS) };
+    let change = Change::Rollback { to: Some(1) };
+    let made = api.store.change(Some(api.app.id), &change, None, &by).await.unwrap();
+    for _ in 0..2 {
+        let again = rollback("late").await.unwrap();
+        assert_eq!(again.status(), 202);
+        let deployment: Value = again.json().await.unwrap();
+        assert_eq!(deployment["release"], 4);
+        assert_eq!(deployment["id"], made.deployment.as_ref().unwrap().id.to_string());
+    }
+    assert_eq!(api.store.releases(api.app.id, None, 10).await.unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn a_change_of_routes_is_answered_when_the_router_has_it() {
+    let api = Api::start().await;
+    for (method, path, body) in [
+        ("POST", "/v1/apps", Some(json!({"name": "new"}))),
+        ("POST", "/v1/apps/hello/domains", Some(json!({"domain": "more.example.org"}))),
+        ("DELETE", "/v1/apps/hello/domains/more.example.org", None),
+        ("PATCH", "/v1/apps/new", Some(json!({"name": "newer"}))),
+        ("DELETE", "/v1/apps/newer", None),
+    ] {
+        api.rooms.asked.lock().unwrap().clear();
+        api.must("owner", method, path, body).await;
+        assert!(api.rooms.was_asked("publish"), "{method} {path}");
+    }
 }
 
 #[tokio::test]

@@ -191,14 +191,16 @@ async fn deployed_twice(store: &Store, team: TeamId) -> (App, Build, Deployment)
     for n in 1..=2 {
         let image = image(n);
         let commit = format!("{n:02x}").repeat(20);
-        let build = store.create_build(app.id, &commit, image.digest, &by()).await.unwrap();
+        let build = store.create_build(app.id, &commit, image.digest, None, &by()).await.unwrap();
         let lines = ["-----> Building", "       done"].map(str::to_owned);
         store.append_build_log(build.id, &lines, NOW_MS).await.unwrap();
         let end = BuildEnd::Succeeded { image: &image, layers: None, memo: None };
-        let build = store.finish_build(build.id, end, &by()).await.unwrap();
+        store.finish_build(build.id, end, &by()).await.unwrap();
         let manifest = Box::new(image.manifest);
         let change = Change::Deploy { image: image.digest, manifest, commit };
-        let done = store.change(Some(app.id), &change, None, &by()).await.unwrap();
+        let done = store.release_build(&build, &change, &by()).await.unwrap();
+        store.close_build(build.id).await.unwrap();
+        let build = store.build(build.id).await.unwrap().unwrap();
         let id = done.deployment.unwrap().id;
         store.switch_deployment(id, &by()).await.unwrap();
         store.finish_deployment(id, DeploymentState::Done, None, &by()).await.unwrap();

@@ -109,24 +109,29 @@ impl Actions for Rooms {
         self.note("wake");
     }
 
+    fn publish(&self) -> Doing<'_, ()> {
+        self.note("publish");
+        Box::pin(async { Ok(()) })
+    }
+
     fn settle(&self, _: AppId) -> Doing<'_, ()> {
         self.note("settle");
         Box::pin(async { Ok(()) })
     }
 
-    fn rebuild(&self, app: App, caller: Caller) -> Doing<'_, Build> {
+    fn rebuild(&self, app: App, by: By) -> Doing<'_, Build> {
         self.note("rebuild");
         Box::pin(async move {
             let source = Digest::from_sha256([5; 32]);
-            let by = By::caller(&caller, super::NOW_MS);
-            self.store.create_build(app.id, "abc", source, &by).await.map_err(failed)
+            self.store.create_build(app.id, "abc", source, None, &by).await.map_err(failed)
         })
     }
 
     fn cancel_build(&self, build: BuildId) -> Doing<'_, ()> {
         Box::pin(async move {
             let end = BuildEnd::Cancelled("as asked");
-            self.store.finish_build(build, end, &super::by()).await.map(drop).map_err(failed)
+            self.store.finish_build(build, end, &super::by()).await.map_err(failed)?;
+            self.store.close_build(build).await.map_err(failed)
         })
     }
 

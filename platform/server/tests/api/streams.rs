@@ -55,7 +55,8 @@ impl Events {
 #[tokio::test]
 async fn a_builds_output_is_followed_to_its_end() {
     let api = Api::start().await;
-    let build = api.store.create_build(api.app.id, "abc", api.build.source, &by()).await.unwrap();
+    let build =
+        api.store.create_build(api.app.id, "abc", api.build.source, None, &by()).await.unwrap();
     let path = format!("/v1/apps/hello/builds/{}/log", build.id);
     let line = |text: &str| vec![text.to_owned()];
     api.store.append_build_log(build.id, &line("one"), 1).await.unwrap();
@@ -66,6 +67,10 @@ async fn a_builds_output_is_followed_to_its_end() {
     api.store.append_build_log(build.id, &line("two"), 2).await.unwrap();
     assert_eq!(events.next().await.unwrap().0, "2");
     api.store.finish_build(build.id, BuildEnd::Failed("no"), &by()).await.unwrap();
+    // Lines come after the end of the build, until it is closed.
+    api.store.append_build_log(build.id, &line("three"), 3).await.unwrap();
+    assert_eq!(events.next().await.unwrap().0, "3");
+    api.store.close_build(build.id).await.unwrap();
     let (_, name, data) = events.next().await.unwrap();
     assert_eq!(name, "end");
     assert!(data.contains(r#""state":"failed""#), "{data}");
@@ -75,10 +80,11 @@ async fn a_builds_output_is_followed_to_its_end() {
     let request = api.request("viewer", "GET", &path).header("accept", "text/event-stream");
     let mut events = Events::open(request.header("last-event-id", "1")).await;
     assert_eq!(events.next().await.unwrap().0, "2");
+    assert_eq!(events.next().await.unwrap().0, "3");
     assert_eq!(events.next().await.unwrap().1, "end");
     let text =
         api.request("viewer", "GET", &path).header("accept", "text/plain").send().await.unwrap();
-    assert_eq!(text.text().await.unwrap(), "one\ntwo\n");
+    assert_eq!(text.text().await.unwrap(), "one\ntwo\nthree\n");
 }
 
 #[tokio::test]

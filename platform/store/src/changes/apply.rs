@@ -2,8 +2,8 @@
 
 use berth_model::plan::{Effect, NewRelease, Plan};
 use berth_model::{
-    App, AppId, AppName, AppSettings, Deployment, DeploymentId, DeploymentState, Domain, DomainId,
-    Release, ReleaseId, TeamId,
+    App, AppId, AppName, AppSettings, BuildId, Deployment, DeploymentId, DeploymentState, Domain,
+    DomainId, Release, ReleaseId, TeamId,
 };
 use serde_json::{Value, json};
 
@@ -26,6 +26,7 @@ pub(super) async fn apply(
     mut write: Write,
     plan: Plan,
     expected: u64,
+    build: Option<BuildId>,
 ) -> Result<Committed, StoreError> {
     let (before, mut app) = match plan.app {
         Some(id) => {
@@ -46,6 +47,9 @@ pub(super) async fn apply(
         one(&mut write, effect, &mut progress).await?;
     }
     update(&mut write, &progress).await?;
+    if let (Some(build), Some(deployment)) = (build, &progress.deployment) {
+        released(&mut write, build, deployment.id).await?;
+    }
     let Progress { app, release, deployment, destroyed, .. } = progress;
     let mut after = if destroyed { json!({}) } else { shown(&app) };
     after["changes"] = json!(plan.changes.iter().map(ToString::to_string).collect::<Vec<_>>());
@@ -65,6 +69,20 @@ pub(super) async fn apply(
     };
     write.finish(event).await?;
     Ok(Committed { plan, app, release, deployment })
+}
+
+/// The build keeps what became of its image.
+async fn released(
+    write: &mut Write,
+    build: BuildId,
+    deployment: DeploymentId,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE builds SET deployment_id = $2 WHERE id = $1")
+        .bind(build.to_string())
+        .bind(deployment.to_string())
+        .execute(write.db())
+        .await?;
+    Ok(())
 }
 
 /// What events tell of an app.

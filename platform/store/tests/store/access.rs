@@ -1,5 +1,6 @@
+use berth_model::plan::Change;
 use berth_model::{PrincipalId, Role};
-use berth_store::{Answer, Claim, NewKey, NewToken, StoreError, token_hash};
+use berth_store::{Answer, By, Claim, NewKey, NewToken, StoreError, token_hash};
 
 use crate::{Fixture, by};
 
@@ -91,7 +92,7 @@ async fn a_request_is_done_once_whatever_happens_to_its_answer() {
     let who = PrincipalId::new(1, [1; 10]);
     let claim = |hash: &'static str| store.claim(who, "key", hash, 1);
     assert_eq!(claim("a").await.unwrap(), Claim::New);
-    assert_eq!(claim("a").await.unwrap(), Claim::Open);
+    assert_eq!(claim("a").await.unwrap(), Claim::Begun { event: None });
     assert_eq!(claim("b").await.unwrap(), Claim::Other);
     store.disclaim(who, "key").await.unwrap();
     assert_eq!(claim("b").await.unwrap(), Claim::New);
@@ -102,4 +103,20 @@ async fn a_request_is_done_once_whatever_happens_to_its_answer() {
     assert_eq!(again.claim(who, "key", "b", 2).await.unwrap(), Claim::Answered(answer));
     let other = PrincipalId::new(2, [2; 10]);
     assert_eq!(again.claim(other, "key", "b", 2).await.unwrap(), Claim::New);
+}
+
+#[tokio::test]
+async fn a_request_that_was_cut_off_after_its_change_leads_to_the_changes_event() {
+    let store = Fixture::new().await;
+    let app = store.new_app("hello").await;
+    let who = by().principal;
+    assert_eq!(store.claim(who, "key", "a", 1).await.unwrap(), Claim::New);
+    let once = By { once: Some("key".to_owned()), ..by() };
+    let change = crate::configure(&[("A", "1")]);
+    store.change(Some(app.id), &change, None, &once).await.unwrap();
+    let event = store.newest_event().await.unwrap();
+    store.change(Some(app.id), &Change::Stop, None, &once).await.unwrap();
+    let again = store.again().await;
+    let claimed = again.claim(who, "key", "a", 2).await.unwrap();
+    assert_eq!(claimed, Claim::Begun { event: Some(event) }, "the first change counts");
 }

@@ -65,7 +65,7 @@ impl Fixture {
     /// A build that succeeded, and its release.
     async fn deployed(&self, app: &App, n: u8) -> Committed {
         let image = image(n);
-        let build = self.create_build(app.id, &commit(n), image.digest, &by()).await.unwrap();
+        let build = self.create_build(app.id, &commit(n), image.digest, None, &by()).await.unwrap();
         let end = BuildEnd::Succeeded { image: &image, layers: None, memo: None };
         self.finish_build(build.id, end, &by()).await.unwrap();
         let change = Change::Deploy {

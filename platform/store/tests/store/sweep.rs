@@ -21,7 +21,8 @@ async fn what_is_old_is_forgotten_and_what_runs_is_kept() {
         store.put_instance(&over, &by()).await.unwrap();
     }
     for n in 0..60 {
-        let build = store.create_build(app.id, "c", image(2).digest, &By::system(n)).await.unwrap();
+        let build =
+            store.create_build(app.id, "c", image(2).digest, None, &By::system(n)).await.unwrap();
         store.append_build_log(build.id, &["line".to_owned()], 1).await.unwrap();
         store.finish_build(build.id, BuildEnd::Failed("no"), &by()).await.unwrap();
     }
