@@ -4,14 +4,22 @@
 //! stops everything it started, also when a test fails.
 
 pub mod browser;
+pub mod freeze;
 pub mod load;
+pub mod looker;
 pub mod platform;
 pub mod repository;
+pub mod rows;
+pub mod scene;
+pub mod traces;
 
 pub use browser::Browser;
 pub use load::Load;
+pub use looker::Looker;
 pub use platform::Platform;
 pub use repository::Repository;
+pub use rows::Rows;
+pub use scene::Scene;
 
 /// Waits for something that other processes bring about.
 ///

@@ -64,6 +64,20 @@ impl Repository {
         self
     }
 
+    /// Writes a Python package `slow` whose build sleeps for so many seconds; for a build that has to
+    /// be met on its way. The number tells its process from others.
+    pub fn endless_package(&self, seconds: &str) {
+        self.write(
+            "slow/pyproject.toml",
+            "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n\
+             [project]\nname = 'slow'\nversion = '1'\n",
+        );
+        let wait = format!("import subprocess\n    subprocess.run(['sleep', '{seconds}'])\n");
+        let backend = ["prepare_metadata_for_build_wheel", "build_wheel"]
+            .map(|name| format!("def {name}(*arguments, **options):\n    {wait}"));
+        self.write("slow/backend.py", backend.concat());
+    }
+
     /// Commits everything and gives the commit's id.
     ///
     /// # Panics

@@ -1,6 +1,6 @@
 //! Deploys that fail: the reason stands in the push, the release before goes on, nothing is left.
 
-use acceptance::{Platform, Repository, wait_for};
+use acceptance::{Platform, Repository, traces, wait_for};
 
 const GOOD: &str = "web: python3 -m http.server --bind 0.0.0.0 $PORT\n";
 
@@ -12,36 +12,6 @@ fn app(procfile: &str) -> Repository {
         .write("Procfile", procfile);
     repository.commit("An app");
     repository
-}
-
-/// Everything of this platform that a deploy could leave behind: loop devices, mounts, links in its
-/// network, folders of containers, control groups, processes.
-fn traces(platform: &Platform) -> Vec<String> {
-    let id = std::fs::read_to_string(platform.data.join("id")).unwrap().trim().to_owned();
-    let data = platform.data.display().to_string();
-    let run = |program: &str, arguments: &[&str]| {
-        let output = std::process::Command::new(program).args(arguments).output().expect("starts");
-        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect::<Vec<_>>()
-    };
-    let own = |lines: Vec<String>| {
-        lines.into_iter().filter(|line| line.contains(&id) || line.contains(&data))
-    };
-    let mut all: Vec<String> =
-        own(run("losetup", &["--list", "--noheadings", "--output", "BACK-FILE"])).collect();
-    all.extend(own(std::fs::read_to_string("/proc/mounts")
-        .unwrap()
-        .lines()
-        .map(str::to_owned)
-        .collect()));
-    all.extend(own(run("find", &["/sys/fs/cgroup", "-type", "d"])));
-    all.extend(own(run("ps", &["-e", "-o", "args="])).filter(|line| !line.starts_with("git")));
-    let links = run("nsenter", &[&format!("--net=/run/berth/{id}/net"), "ip", "-brief", "link"]);
-    all.extend(
-        links.iter().map(|line| line.split(['@', ' ']).next().unwrap_or_default().to_owned()),
-    );
-    all.extend(run("ls", &[&format!("/run/berth/{id}/i"), &format!("{data}/disks")]));
-    all.sort();
-    all
 }
 
 #[track_caller]
@@ -64,7 +34,7 @@ fn a_failing_deploy_says_why_keeps_the_old_release_and_leaves_nothing() {
     let before = wait_for("the deploy to settle", 30, || {
         let ps: serde_json::Value =
             serde_json::from_str(&platform.must(&["ps", "--app", "app", "--json"])).ok()?;
-        (ps["items"].as_array()?.len() == 1).then(|| traces(&platform))
+        (ps["items"].as_array()?.len() == 1).then(|| traces::of(&platform))
     });
 
     for (procfile, reasons) in [
@@ -90,7 +60,7 @@ fn a_failing_deploy_says_why_keeps_the_old_release_and_leaves_nothing() {
 
     let mut left = Vec::new();
     for _ in 0..200 {
-        left = traces(&platform);
+        left = traces::of(&platform);
         left.retain(|line| !before.contains(line));
         if left.is_empty() {
             break;

@@ -3,23 +3,10 @@
 use std::path::Path;
 
 use acceptance::platform::programs;
+use acceptance::traces::processes;
 use acceptance::{Platform, Repository, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-
-/// Process ids whose command line holds all of the words.
-fn processes(words: &[&str]) -> Vec<i32> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
-        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        if words.iter().all(|word| line.contains(word)) {
-            found.push(pid);
-        }
-    }
-    found
-}
 
 fn worker(platform: &Platform, kind: &str) -> i32 {
     let data = platform.data.display().to_string();
