@@ -18,6 +18,7 @@ mod supervise;
 mod terminal;
 mod watchdog;
 
+pub(crate) use bundle::CORE_BYTES_MAX;
 pub(crate) use launch::reset_signals;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -87,7 +88,7 @@ fn take_stdin() -> Result<OwnedFd, Failure> {
 
 fn begin(folder: &Path, start: &OwnedFd) -> Result<supervise::Supervisor, Failure> {
     let spec = RunSpec::read(folder)?;
-    spec.runs.add(std::process::id())?;
+    let runs = spec.runs.clone();
     let lock = lock(folder)?;
     let (_, descriptors) = receive::<Ask>(start)
         .because(|| "waiting for the start")?
@@ -116,6 +117,8 @@ fn begin(folder: &Path, start: &OwnedFd) -> Result<supervise::Supervisor, Failur
     let attached: Vec<OwnedFd> = attached.into_iter().collect();
     // An agent that died meanwhile does not hear it; the next one finds the container.
     let _ = send(start, &Tell::Started(supervisor.report()), &attached);
+    // Last: on v1 it waits for a grace period of RCU, 10 ms and more, and nobody waits for it now.
+    runs.add(std::process::id())?;
     Ok(supervisor)
 }
 

@@ -7,7 +7,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags, set_capabiliti
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Because, Failure};
-use crate::runner::seccomp;
+use crate::runner::{CORE_BYTES_MAX, seccomp};
 
 /// Resources of one process; those of all together are the control group's.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -116,7 +116,7 @@ fn resources(limits: Limits) -> Result<(), Failure> {
         (Resource::Fsize, limits.file_bytes),
         (Resource::Cpu, limits.cpu_s),
         (Resource::Nofile, limits.files),
-        (Resource::Core, 0),
+        (Resource::Core, CORE_BYTES_MAX),
     ] {
         // Above the present hard limit needs a capability that may be missing: clamp.
         let most = getrlimit(resource).maximum.map_or(value, |most| most.min(value));

@@ -305,3 +305,16 @@ pub(crate) fn sweep_disks(context: &Context) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_version_of_the_messages_and_the_one_before_are_understood() {
+        let understood =
+            |by: i64| u32::try_from(i64::from(RUN_PROTOCOL) + by).is_ok_and(is_understood);
+        assert!(understood(0) && understood(-1));
+        assert!(!understood(1) && !understood(-2));
+    }
+}

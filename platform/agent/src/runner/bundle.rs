@@ -25,6 +25,10 @@ const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Open files of one process, where our own hard limit allows it.
 pub(super) const OPEN_FILES_MAX: u64 = 65_536;
 
+/// No memory of an app is ever written down. At one byte the kernel writes no file and gives a
+/// program that takes core dumps nothing; at 0 it would give it everything.
+pub(crate) const CORE_BYTES_MAX: u64 = 1;
+
 /// Writes the bundle of one attempt.
 pub(crate) fn write(folder: &Path, layout: &Layout, spec: &RunSpec) -> Result<(), Failure> {
     let text = serde_json::to_vec(&config(folder, layout, spec)?)
@@ -87,7 +91,7 @@ fn rlimits() -> Value {
     let files = own.min(OPEN_FILES_MAX);
     json!([
         { "type": "RLIMIT_NOFILE", "soft": files, "hard": files },
-        { "type": "RLIMIT_CORE", "soft": 0, "hard": 0 }
+        { "type": "RLIMIT_CORE", "soft": CORE_BYTES_MAX, "hard": CORE_BYTES_MAX }
     ])
 }
 

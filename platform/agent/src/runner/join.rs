@@ -242,7 +242,8 @@ fn limits() -> Result<(), Failure> {
     let files = Some(own.min(super::bundle::OPEN_FILES_MAX));
     setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files })
         .because(|| "limiting open files")?;
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+    let core = Some(super::bundle::CORE_BYTES_MAX);
+    setrlimit(Resource::Core, Rlimit { current: core, maximum: core })
         .because(|| "limiting core files")?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     Ok(())

@@ -280,13 +280,17 @@ fn c_string(text: &str) -> std::io::Result<CString> {
 /// Every disposition as a program expects it, and nothing blocked: what this process ignores
 /// would be ignored by the app as well.
 pub(crate) fn reset_signals() {
-    for signal in 1..=64 {
+    // The kernel's structure: handler, flags, restorer, mask. All zero is the default.
+    let default = [0_usize; 4];
+    for signal in 1..=64_usize {
         #[expect(
             unsafe_code,
-            reason = "sets a disposition to the default; no handler of ours runs"
+            reason = "by the system call, because the C library does not touch the two signals \
+                      that it uses; no code is installed"
         )]
         unsafe {
-            libc::signal(signal, libc::SIG_DFL);
+            let none = std::ptr::null_mut::<usize>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, 8_usize);
         }
     }
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
@@ -298,4 +302,16 @@ pub(crate) fn give_to_app(pipe: &OwnedFd, spec: &RunSpec) -> Result<(), Failure>
     let (uid, gid) = (rustix::fs::Uid::from_raw(id), rustix::fs::Gid::from_raw(id));
     rustix::fs::fchown(pipe.as_fd(), Some(uid), Some(gid))
         .because(|| format!("giving descriptor {} to the app", pipe.as_raw_fd()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_is_not_confined_is_not_let_go() {
+        // This one has capabilities, no filter, or both.
+        let refused = look(std::process::id());
+        assert!(refused.is_err_and(|failure| failure.message.contains("it was ended")));
+    }
 }

@@ -64,6 +64,8 @@ const NAMESPACES: [u64; 7] =
 /// The profile in the form of the OCI runtime specification.
 pub(crate) fn profile() -> Value {
     let names = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    // The container runtime takes `valueTwo` for the mask and `value` for what must be left, where
+    // others take them the other way round.
     let mut calls = vec![
         json!({ "names": names(ALLOWED), "action": "SCMP_ACT_ALLOW" }),
         json!({ "names": names(FORBIDDEN), "action": "SCMP_ACT_ERRNO", "errnoRet": libc::EPERM }),
@@ -73,8 +75,8 @@ pub(crate) fn profile() -> Value {
             "action": "SCMP_ACT_ALLOW",
             "args": [{
                 "index": 0,
-                "value": NAMESPACES.iter().sum::<u64>(),
-                "valueTwo": 0,
+                "value": 0,
+                "valueTwo": NAMESPACES.iter().sum::<u64>(),
                 "op": "SCMP_CMP_MASKED_EQ"
             }]
         }),
