@@ -4,10 +4,21 @@
 
 mod adoption;
 mod builds;
+mod cgroup2;
 mod commands;
 mod confinement;
+mod disks;
+mod files;
+mod hung;
+mod ids;
 mod life;
 mod network;
 mod platform;
+mod reach;
 mod refusals;
 mod removal;
+#[path = "../../../../tests/src/scene.rs"]
+#[expect(dead_code, unreachable_pub, reason = "the acceptance tests use the rest of it")]
+mod scene;
+mod system_calls;
+mod views;

@@ -30,6 +30,17 @@ pub(crate) struct Platform {
     pub(crate) agent: Agent,
     pub(crate) process: Option<Child>,
     layer: Digest,
+    surroundings: Surroundings,
+}
+
+/// What the agent finds itself in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Surroundings {
+    Plain,
+    /// A mount namespace of its own, where the device that gives loop devices is none.
+    NoLoopDevices,
+    /// The `control` group of a service that was delegated to it (cgroup v2).
+    Delegated,
 }
 
 fn random_hex(bytes: usize) -> String {
@@ -87,9 +98,16 @@ fn plant(tree: &Path) {
 impl Platform {
     /// A data folder with one layer, and an agent that serves it.
     pub(crate) fn new() -> Self {
+        Self::within(Surroundings::Plain, |_| {})
+    }
+
+    /// The same, with a data folder that `prepare` worked on before anything is in it.
+    pub(crate) fn within(surroundings: Surroundings, prepare: impl FnOnce(&Path)) -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let data =
             PathBuf::from(format!("/var/lib/berth-test/agent-{}-{number}", std::process::id()));
+        fs::create_dir_all(&data).unwrap();
+        prepare(&data);
         let id = random_hex(8);
         let bin = data.join("bin/test");
         fs::create_dir_all(&bin).unwrap();
@@ -99,14 +117,28 @@ impl Platform {
         let layer = Digest::from_sha256([7; 32]);
         plant(&data.join("trees").join(layer.hex()));
         let agent = Agent::at(format!("/run/berth/{id}/agent.sock"));
-        let mut platform = Self { data, id, agent, process: None, layer };
+        let mut platform = Self { data, id, agent, process: None, layer, surroundings };
         platform.begin();
         platform
     }
 
     /// Starts the agent and waits until it listens.
     pub(crate) fn begin(&mut self) {
-        let mut child = Command::new(self.data.join("bin/test/berth-agent"))
+        let script = match self.surroundings {
+            Surroundings::Plain => r#"exec "$0" "$@""#,
+            Surroundings::NoLoopDevices => {
+                r#"exec unshare --mount sh -c 'mount --bind /dev/null /dev/loop-control &&
+                   exec "$0" "$@"' "$0" "$@""#
+            }
+            Surroundings::Delegated => {
+                r#"mkdir -p /sys/fs/cgroup/berth-test.service/control &&
+                   echo $$ > /sys/fs/cgroup/berth-test.service/control/cgroup.procs &&
+                   exec "$0" "$@""#
+            }
+        };
+        let mut child = Command::new("sh")
+            .args(["-c", script])
+            .arg(self.data.join("bin/test/berth-agent"))
             .args(["serve", "--data"])
             .arg(&self.data)
             .env("BERTH_AGENT_ADDRESS_QUARANTINE_MS", "1000")
@@ -117,7 +149,20 @@ impl Platform {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n", "see {}", self.data.join("agent.log").display());
+        // In a mount namespace of its own the run folder can be seen through the process alone.
+        let root = format!("/proc/{}/root", child.id());
+        let root = if self.surroundings == Surroundings::NoLoopDevices { &root } else { "" };
+        self.agent = Agent::at(format!("{root}/run/berth/{}/agent.sock", self.id));
         self.process = Some(child);
+    }
+
+    /// Where a layer of the test's own lies, empty; the container gets it by its digest.
+    pub(crate) fn add_layer(&self, number: u8) -> (Digest, PathBuf) {
+        let digest = Digest::from_sha256([number; 32]);
+        let tree = self.data.join("trees").join(digest.hex());
+        fs::create_dir_all(&tree).unwrap();
+        fs::set_permissions(&tree, fs::Permissions::from_mode(0o755)).unwrap();
+        (digest, tree)
     }
 
     /// `kill -9` of the agent alone.
@@ -326,7 +371,8 @@ pub(crate) struct Started {
 
 impl Drop for Platform {
     fn drop(&mut self) {
-        if self.run().join("agent.sock").exists() {
+        let hidden = self.surroundings == Surroundings::NoLoopDevices;
+        if self.run().join("agent.sock").exists() || (hidden && self.process.is_some()) {
             if self.process.as_mut().is_none_or(|p| p.try_wait().is_ok_and(|s| s.is_some())) {
                 self.begin();
             }
