@@ -10,6 +10,7 @@ mod setup;
 mod shell;
 mod test;
 mod up;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -20,6 +21,8 @@ Usage: cargo xtask COMMAND
            deploy the sample apps by git push and stay in the foreground (Ctrl-C stops it);
            --http PORT, --api PORT and --ssh PORT choose other ports than 8080, 8081 and 2222
   test     install what the tests need and run all of them
+  test-cgroup2
+           the agent's container tests in a virtual machine with cgroup v2 (part of test)
   check    formatting, lints and the rules of the workspace (part of test)
   build    build the programs and the buildpacks, nothing else
   bench    measure the release programs beside others: `bench start` (containers beside runc
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let done = match arguments.as_slice() {
         ["up", options @ ..] => up::run(options),
         ["test", filter @ ..] => test::run(filter),
+        ["test-cgroup2", filter @ ..] => setup::for_test().and_then(|()| vm::run(filter)),
         ["check"] => check::run(),
         ["build"] => build::all(build::Profile::Dev).map(|_| ()),
         ["bench", name @ ("start" | "build"), options @ ..] if known(options) => {

@@ -22,10 +22,14 @@ const PLATFORM: &[(&str, &str)] = &[
 const TESTS: &[(&str, &str)] = &[
     ("busybox-static", "/bin/busybox"),
     ("curl", "/usr/bin/curl"),
+    ("dnsmasq-base", "/usr/sbin/dnsmasq"),
     ("docker.io", "/usr/sbin/dockerd"),
+    ("kmod", "/sbin/modprobe"),
     ("libfaketime", "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"),
     ("procps", "/usr/bin/ps"),
     ("python3-pip", "/usr/bin/pip3"),
+    ("qemu-system-common", "/usr/lib/qemu/virtiofsd"),
+    ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
     ("skopeo", "/usr/bin/skopeo"),
     ("umoci", "/usr/bin/umoci"),
 ];

@@ -1,0 +1,171 @@
+//! Runs the agent's container tests a second time, in a virtual machine: on Debian's own kernel,
+//! with cgroup v2 alone, whatever the kernel and the control groups of this machine are.
+//!
+//! The machine sees this machine's root file system read-only under a layer of memory, has one
+//! disk of its own, no network card, and is gone after the tests. qemu computes every instruction
+//! itself (decision 12), so that it works wherever the tests do.
+
+mod kernel;
+mod results;
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::{build, shell};
+use kernel::Kernel;
+use results::Results;
+
+const QEMU: &str = "qemu-system-x86_64";
+const FILE_SERVER: &str = "/usr/lib/qemu/virtiofsd";
+const MEMORY: &str = "2048M";
+const DISK_BYTES: u64 = 8 << 30;
+/// Everything, from the first instruction to the last, ends within this.
+const TIME_S_MAX: u32 = 900;
+/// The file server listens within this.
+const SERVE_WAIT: Duration = Duration::from_secs(10);
+/// Crate and test files that run there: what makes containers and needs no registry.
+const TESTS: &[(&str, &[&str])] = &[
+    ("berth-agent", &["root_agent", "root_layers", "root_tool", "root_worker"]),
+    ("berth-container", &["root_logfile"]),
+    ("berth-init", &["root_process_one"]),
+];
+
+/// Lays the programs out, then `container_tests`.
+pub(crate) fn run(filter: &[&str]) -> Result<()> {
+    build::all(build::Profile::Dev)?;
+    container_tests(filter)
+}
+
+/// Builds the tests, boots, runs those whose names match `filter`, and fails unless every one of
+/// them passed.
+pub(crate) fn container_tests(filter: &[&str]) -> Result<()> {
+    let folder = shell::target().join("vm");
+    std::fs::create_dir_all(&folder)?;
+    let kernel = kernel::find_or_fetch(&folder)?;
+    let tests = compile()?;
+    let disk = disk(&folder)?;
+    let memory_disk = kernel.memory_disk(&folder, &script(&kernel, &tests, filter))?;
+    let outcome = boot(&folder, &kernel, &memory_disk, &disk);
+    let _ = shell::capture(shell::as_root("rm").arg("-f").arg(&disk));
+    let results = outcome?;
+    shell::say(&format!("       {}", results.summary()));
+    results.judge(tests.len(), filter.is_empty())
+}
+
+/// The test programs, compiled here and run there.
+fn compile() -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for (package, files) in TESTS {
+        let mut cargo = shell::command("cargo");
+        cargo.args(["test", "--quiet", "--locked", "--no-run", "--message-format=json"]);
+        cargo.args(["-p", package]);
+        for file in *files {
+            cargo.args(["--test", file]);
+        }
+        let text = shell::capture(&mut cargo)?;
+        let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let built = messages
+            .filter(|message| message["target"]["kind"][0] == "test")
+            .filter_map(|message| message["executable"].as_str().map(PathBuf::from));
+        let before = found.len();
+        found.extend(built);
+        if found.len() - before != files.len() {
+            bail!("cargo built {} of the test files {files:?} of {package}", found.len() - before);
+        }
+    }
+    Ok(found)
+}
+
+/// An empty disk with a file system that can bound folders (project quotas).
+fn disk(folder: &Path) -> Result<PathBuf> {
+    let path = folder.join("disk");
+    let file =
+        std::fs::File::create(&path).with_context(|| format!("making {}", path.display()))?;
+    file.set_len(DISK_BYTES)?;
+    let features =
+        ["-q", "-F", "-O", "quota,project", "-E", "lazy_itable_init=1,quotatype=prjquota"];
+    shell::capture(shell::command("/sbin/mkfs.ext4").args(features).arg(&path))?;
+    Ok(path)
+}
+
+/// What the machine does once its root is there.
+fn script(kernel: &Kernel, tests: &[PathBuf], filter: &[&str]) -> String {
+    let quote = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    let mut script = format!(
+        "MODULES={}\nexport BERTH_PROGRAMS={}\nFILTER={}\n",
+        quote(&kernel.modules().display().to_string()),
+        quote(&shell::target().join("berth").display().to_string()),
+        quote(&filter.join(" ")),
+    );
+    script += include_str!("vm/tests.sh");
+    for test in tests {
+        script += &format!("run {}\n", quote(&test.display().to_string()));
+    }
+    script + "finish\n"
+}
+
+fn boot(folder: &Path, kernel: &Kernel, memory_disk: &Path, disk: &Path) -> Result<Results> {
+    let socket = folder.join("files.sock");
+    let _ = shell::capture(shell::as_root("rm").arg("-f").arg(&socket));
+    let mut files = serve_files(&socket)?;
+    let begun = Instant::now();
+    while !socket.exists() {
+        if begun.elapsed() > SERVE_WAIT || files.try_wait()?.is_some() {
+            let _ = files.kill();
+            bail!("{FILE_SERVER} does not serve this machine's files (package qemu-system-common)");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut machine = start(kernel, memory_disk, disk, &socket)?;
+    let console = machine.stdout.take().context("the machine has no console")?;
+    let mut results = Results::default();
+    for line in BufReader::new(console).split(b'\n') {
+        let line = String::from_utf8_lossy(&line?).trim_end().to_owned();
+        shell::say(&format!("       {line}"));
+        results.line(&line);
+    }
+    let status = machine.wait()?;
+    // It ends with its only client.
+    files.wait()?;
+    if !status.success() {
+        let seconds = begun.elapsed().as_secs();
+        bail!("the machine ended with {status} after {seconds} s (at most {TIME_S_MAX} s)");
+    }
+    Ok(results)
+}
+
+fn serve_files(socket: &Path) -> Result<Child> {
+    shell::as_root(FILE_SERVER)
+        .arg(format!("--socket-path={}", socket.display()))
+        .args(["-o", "source=/", "-o", "cache=always", "-o", "sandbox=chroot"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .with_context(|| format!("starting {FILE_SERVER}"))
+}
+
+fn start(kernel: &Kernel, memory_disk: &Path, disk: &Path, socket: &Path) -> Result<Child> {
+    let mut command: Command = shell::as_root("timeout");
+    command.args(["--kill-after=5", &TIME_S_MAX.to_string(), QEMU]);
+    // Not "kvm": a nested machine may offer it and yet never run a kernel that was not made for it.
+    command.args(["-accel", "tcg,thread=multi", "-cpu", "qemu64", "-smp", "2", "-m", MEMORY]);
+    command.args(["-object", &format!("memory-backend-memfd,id=memory,size={MEMORY},share=on")]);
+    command.args(["-numa", "node,memdev=memory"]);
+    command.args(["-chardev", &format!("socket,id=files,path={}", socket.display())]);
+    command.args(["-device", "vhost-user-fs-pci,chardev=files,tag=host"]);
+    command.args([
+        "-drive",
+        &format!("file={},format=raw,if=virtio,cache=unsafe,discard=unmap", disk.display()),
+    ]);
+    command.args(["-display", "none", "-vga", "none", "-nic", "none", "-serial", "stdio"]);
+    command.arg("-no-reboot").arg("-kernel").arg(kernel.image()).arg("-initrd").arg(memory_disk);
+    command.args(["-append", "console=ttyS0 loglevel=1 edd=off panic=-1 mitigations=off"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    command.spawn().with_context(|| format!("starting {QEMU}"))
+}
