@@ -114,6 +114,8 @@ impl Net {
             let line = format!("link add {name} type veth peer name {UPLINK} netns {pin}\n");
             run_lines("ip", &["-batch", "-"], &line)?;
         }
+        namespace::without_ipv6(&name)?;
+        inside(&self.namespace, || namespace::without_ipv6(UPLINK))??;
         run_lines(
             "ip",
             &["-batch", "-"],

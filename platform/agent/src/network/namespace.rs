@@ -90,3 +90,13 @@ pub(super) fn settings() -> Result<(), Failure> {
     }
     Ok(())
 }
+
+/// Switches IPv6 off on an interface of the calling thread's namespace.
+pub(super) fn without_ipv6(interface: &str) -> Result<(), Failure> {
+    let path = Path::new("/proc/sys/net/ipv6/conf").join(interface).join("disable_ipv6");
+    // A kernel without IPv6 has nothing to switch off.
+    if path.exists() {
+        fs::write(&path, "1").because(|| format!("setting {}", path.display()))?;
+    }
+    Ok(())
+}

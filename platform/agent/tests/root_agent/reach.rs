@@ -1,0 +1,233 @@
+//! Who reaches whom, on a machine with networks, firewalls and an outside of its own.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+
+use berth_container::{Program, Request};
+use berth_model::InstanceId;
+
+use crate::life::{SERVER, answers, get};
+use crate::platform::{Platform, app, eventually};
+use crate::scene::{
+    METADATA, NEIGHBOUR, NEXT_HOP, PORT, PRIVATE, PUBLIC, SECOND, Scene, hear, must, probe,
+};
+
+/// What an instance hears from a service.
+async fn heard_by(platform: &Platform, instance: InstanceId, address: &str, port: u16) -> String {
+    let script = format!("nc -w 2 {address} {port} < /dev/null 2>&1");
+    platform.exec(instance, &script).await.1
+}
+
+/// Waits until an instance gets out: what others removed from the host is put back.
+async fn gets_out(platform: &Platform, instance: InstanceId) {
+    let deadline = std::time::Instant::now() + *crate::platform::PATIENCE;
+    while !heard_by(platform, instance, PUBLIC, PORT).await.contains("you are ") {
+        assert!(std::time::Instant::now() < deadline, "the way out is not put back");
+    }
+}
+
+/// A service on every address of the scene's machine, which closes each connection.
+struct Service {
+    listener: TcpListener,
+    port: u16,
+}
+
+impl Service {
+    fn start() -> Self {
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let accepting = listener.try_clone().unwrap();
+        // Ends when the listener is shut down.
+        std::thread::spawn(move || while accepting.accept().is_ok() {});
+        Self { listener, port }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
+    }
+}
+
+fn gateway(instance: Ipv4Addr) -> Ipv4Addr {
+    let [a, b, ..] = instance.octets();
+    Ipv4Addr::new(a, b, 0, 1)
+}
+
+#[tokio::test]
+async fn an_instance_gets_out_by_the_default_route_as_the_machine_itself() {
+    let _scene = Scene::enter();
+    let platform = Platform::new();
+    let started = platform.instance(app(1), "sleep 600").await;
+    for host in [PUBLIC, PRIVATE, NEXT_HOP] {
+        let text = heard_by(&platform, started.instance, host, PORT).await;
+        assert_eq!(text, format!("you are {}\n", crate::scene::MACHINE), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn metadata_and_the_networks_of_other_interfaces_are_out_of_reach() {
+    let _scene = Scene::enter();
+    let platform = Platform::new();
+    let service = Service::start();
+    let script = probe("public", PUBLIC, PORT)
+        + &probe("metadata", METADATA, PORT)
+        + &probe("neighbour", NEIGHBOUR, PORT)
+        + &probe("second", SECOND, service.port)
+        + &probe("machine", crate::scene::MACHINE, service.port);
+    let (_, text) = platform.script(|_| {}, &script).await;
+    // The machine reaches all of them, so it is the platform that keeps the instance away.
+    for host in [METADATA, NEIGHBOUR] {
+        assert!(hear(host, PORT).is_some(), "{host} is not there at all");
+    }
+    assert_eq!(
+        text.lines().filter(|line| line.contains('=')).collect::<Vec<_>>(),
+        ["public=open", "metadata=closed", "neighbour=closed", "second=closed", "machine=closed"]
+    );
+}
+
+#[tokio::test]
+async fn of_the_machines_own_ports_an_instance_reaches_the_routers_alone() {
+    let _scene = Scene::enter();
+    let platform = Platform::new();
+    let (other, router) = (Service::start(), Service::start());
+    let started = platform.instance(app(1), "sleep 600").await;
+    let gateway = gateway(started.address.unwrap());
+    let look = probe("router", gateway, router.port) + &probe("other", gateway, other.port);
+    let (_, before) = platform.exec(started.instance, &look).await;
+    assert!(before.contains("router=closed") && before.contains("other=closed"), "{before}");
+    // What the program is does not matter: it is the listener that opens the port.
+    std::fs::copy("/bin/true", platform.data.join("bin/test/berthd")).unwrap();
+    let control = UnixListener::bind(platform.data.join("control.sock")).unwrap();
+    let listeners: [OwnedFd; 2] = [control.into(), router.listener.try_clone().unwrap().into()];
+    platform.call(&Request::Worker { program: Program::Route }, &listeners).await.unwrap();
+    let (_, after) = platform.exec(started.instance, &look).await;
+    assert!(after.contains("router=open") && after.contains("other=closed"), "{after}");
+}
+
+#[tokio::test]
+async fn what_others_remove_from_the_machine_is_put_back() {
+    let _scene = Scene::enter();
+    let platform = Platform::new();
+    let service = Service::start();
+    let started = platform.instance(app(1), "sleep 600").await;
+    gets_out(&platform, started.instance).await;
+    let host = probe("host", gateway(started.address.unwrap()), service.port);
+    for (what, removal) in [
+        // As Docker does when it starts.
+        ("a policy", "iptables -P FORWARD DROP"),
+        ("the pair", "iptables -F FORWARD"),
+        ("every rule", "nft flush ruleset"),
+        ("forwarding", "sysctl -q -w net.ipv4.conf.up0.forwarding=0"),
+    ] {
+        must(removal);
+        if what == "every rule" {
+            must("iptables -P FORWARD DROP");
+        }
+        gets_out(&platform, started.instance).await;
+        let (_, text) = platform.exec(started.instance, &host).await;
+        assert!(text.contains("host=closed"), "after {what} was removed: {text}");
+    }
+}
+
+#[tokio::test]
+async fn platforms_side_by_side_do_not_reach_each_other_and_end_alone() {
+    let _scene = Scene::enter();
+    let (one, mut other) = (Platform::new(), Platform::new());
+    let a = one.instance(app(1), SERVER).await;
+    let b = other.instance(app(1), SERVER).await;
+    let (a_at, b_at) = (a.address.unwrap(), b.address.unwrap());
+    answers(a_at).await;
+    answers(b_at).await;
+    let service = Service::start();
+    for (platform, from, to) in [(&one, &a, b_at), (&other, &b, a_at)] {
+        let look = probe("instance", to, 5000) + &probe("gateway", gateway(to), service.port);
+        let (_, text) = platform.exec(from.instance, &look).await;
+        assert!(text.contains("instance=closed") && text.contains("gateway=closed"), "{text}");
+    }
+    other.down().await;
+    assert!(get(a_at).unwrap().contains("hello"));
+    gets_out(&one, a.instance).await;
+    let (_, text) = one.exec(a.instance, &probe("host", gateway(a_at), service.port)).await;
+    assert!(text.contains("host=closed"), "{text}");
+}
+
+/// What a machine's network consists of, without its counters.
+fn machine() -> String {
+    let links = must("ip -brief link");
+    let links: Vec<_> = links.lines().map(|line| line.split(['@', ' ']).next()).collect();
+    let (routes, rules) = (must("ip -4 route show table all"), must("iptables -S"));
+    let nat = must("iptables -t nat -S");
+    let tables = must("nft list tables inet");
+    format!("{links:?}\n{routes}{rules}{nat}{tables}")
+}
+
+#[tokio::test]
+async fn the_machines_network_is_afterwards_as_it_was() {
+    let _scene = Scene::enter();
+    let before = machine();
+    let mut platform = Platform::new();
+    let started = platform.instance(app(1), SERVER).await;
+    answers(started.address.unwrap()).await;
+    gets_out(&platform, started.instance).await;
+    assert_ne!(machine(), before);
+    platform.down().await;
+    assert_eq!(machine(), before);
+}
+
+#[tokio::test]
+async fn without_its_namespace_nothing_of_the_instances_network_is_left() {
+    let _scene = Scene::enter();
+    let mut platform = Platform::new();
+    let started = platform.instance(app(1), SERVER).await;
+    answers(started.address.unwrap()).await;
+    let uplink = format!("berth{}", started.address.unwrap().octets()[1] - 200);
+    assert!(must("ip -brief link").contains(&uplink));
+    platform.stop(started.instance, 0).await.unwrap();
+    platform.kill_agent();
+    must(&format!("umount {}", platform.run().join("net").display()));
+    let gone = || !must("ip -brief link").contains(&uplink) && !must("ip route").contains(&uplink);
+    eventually("interface and route went with the namespace", gone).await;
+}
+
+#[tokio::test]
+async fn addresses_that_the_machine_routes_elsewhere_are_not_taken() {
+    let _scene = Scene::enter();
+    // All that a platform may take lies in 10.200.0.0 to 10.223.255.255.
+    must("ip route add 10.200.0.0/13 dev second");
+    must("ip route add 10.208.0.0/13 dev second");
+    must("ip route add 10.216.0.0/14 dev second");
+    must("ip route add 10.220.0.0/15 dev second");
+    must("ip route add 10.222.0.0/16 dev second");
+    let mut platform = Platform::new();
+    let started = platform.instance(app(1), SERVER).await;
+    assert_eq!(started.address.unwrap().octets()[..2], [10, 223]);
+    platform.down().await;
+    std::fs::remove_file(platform.data.join("id")).unwrap();
+    std::fs::write(platform.data.join("id"), "00000000000000aa").unwrap();
+    must("ip route add 10.223.7.0/24 dev second");
+    let output = Command::new(platform.data.join("bin/test/berth-agent"))
+        .args(["serve", "--data"])
+        .arg(&platform.data)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("no free index"), "{said}");
+}
+
+#[tokio::test]
+async fn an_instance_has_no_ipv6_but_its_own_loopback() {
+    let _scene = Scene::enter();
+    let platform = Platform::new();
+    let script = "ip -6 -o addr; ip -6 route; (nc -l -p 4000 < /dev/null &); \
+                  until nc -w 1 ::1 4000 < /dev/null; do :; done; echo six";
+    let (_, text) = platform.script(|_| {}, script).await;
+    assert!(text.contains("six") && text.contains("::1"), "{text}");
+    assert!(!text.contains("eth0") && !text.contains("fe80"), "{text}");
+    let net = format!("nsenter --net={} ip -6 -o addr", platform.run().join("net").display());
+    assert!(!must(&net).contains("fe80"), "the namespace of instances has IPv6: {}", must(&net));
+    let links = must("ip -6 -o addr");
+    assert!(!links.contains("berth"), "the uplink has IPv6: {links}");
+}
