@@ -1,8 +1,10 @@
 //! The command line: noun, then verb.
 
-use std::path::PathBuf;
+mod verbs;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+
+pub(crate) use verbs::*;
 
 /// Deploy and run apps on Berth
 ///
@@ -48,22 +50,35 @@ pub(crate) struct App {
     pub(crate) name: Option<String>,
 }
 
+/// A verb of something that an app has; without one, its list.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct OfApp<V: Subcommand> {
+    #[command(flatten)]
+    pub(crate) app: App,
+    #[command(subcommand)]
+    pub(crate) verb: Option<V>,
+}
+
+/// A verb; without one, the list.
+#[derive(Args, Debug)]
+pub(crate) struct OrList<V: Subcommand> {
+    #[command(subcommand)]
+    pub(crate) verb: Option<V>,
+}
+
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Create, list, show, rename and destroy apps
-    #[command(subcommand)]
-    Apps(Apps),
+    Apps(OrList<Apps>),
     /// List instances; scale, restart, stop and start them
     Ps(Ps),
     /// Read and change an app's environment
-    #[command(subcommand)]
-    Config(Config),
+    Config(OfApp<Config>),
     /// Start, list, show and cancel builds
-    #[command(subcommand)]
-    Builds(Builds),
+    Builds(OfApp<Builds>),
     /// List, show and compare releases; roll back
-    #[command(subcommand)]
-    Releases(Releases),
+    Releases(OfApp<Releases>),
     /// Print an app's log
     Logs(Logs),
     /// Run a command in a new container of the app's image
@@ -71,20 +86,15 @@ pub(crate) enum Command {
     /// Run a command in a running instance
     Exec(Exec),
     /// Manage an app's domains
-    #[command(subcommand)]
-    Domains(Domains),
+    Domains(OfApp<Domains>),
     /// Manage the SSH keys that may push
-    #[command(subcommand)]
-    Keys(Keys),
+    Keys(OrList<Keys>),
     /// Manage access tokens
-    #[command(subcommand)]
-    Tokens(Tokens),
+    Tokens(OrList<Tokens>),
     /// Manage teams
-    #[command(subcommand)]
-    Teams(Teams),
+    Teams(OrList<Teams>),
     /// Manage the stacks that apps run on
-    #[command(subcommand)]
-    Stacks(Stacks),
+    Stacks(OrList<Stacks>),
     /// Show what a change would do, without making it
     #[command(subcommand)]
     Plan(Plan),
@@ -107,40 +117,6 @@ pub(crate) enum Command {
     },
 }
 
-#[derive(Subcommand, Debug)]
-pub(crate) enum Apps {
-    /// Create an app, and add it as the git remote `berth` of this folder's repository
-    Create {
-        /// Its name
-        name: String,
-        /// The team that owns it [default: the token's]
-        #[arg(long)]
-        team: Option<String>,
-        /// Leave this folder's git configuration alone
-        #[arg(long)]
-        no_remote: bool,
-    },
-    /// List apps
-    List,
-    /// Show an app
-    Info(App),
-    /// Rename an app; its default host name changes with it
-    Rename {
-        /// The new name
-        new_name: String,
-        #[command(flatten)]
-        app: App,
-    },
-    /// Destroy an app with everything that belongs to it
-    Destroy {
-        #[command(flatten)]
-        app: App,
-        /// Do not ask
-        #[arg(long)]
-        yes: bool,
-    },
-}
-
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Ps {
@@ -148,138 +124,6 @@ pub(crate) struct Ps {
     pub(crate) app: App,
     #[command(subcommand)]
     pub(crate) verb: Option<PsVerb>,
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum PsVerb {
-    /// Change how many instances of a process run: `web=2 worker=1`
-    Scale {
-        /// PROCESS=COUNT
-        #[arg(required = true, value_name = "PROCESS=COUNT")]
-        counts: Vec<String>,
-        #[command(flatten)]
-        app: App,
-    },
-    /// Replace every instance by a new one, without downtime
-    Restart(App),
-    /// Stop every instance until `ps start`
-    Stop(App),
-    /// Start the app again
-    Start(App),
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum Config {
-    /// Set variables; a new release runs them
-    Set {
-        /// NAME=VALUE
-        #[arg(required = true, value_name = "NAME=VALUE")]
-        variables: Vec<String>,
-        /// Keep them for the next release, do not restart
-        #[arg(long)]
-        no_restart: bool,
-        #[command(flatten)]
-        app: App,
-    },
-    /// Remove variables; a new release runs without them
-    Unset {
-        /// Names
-        #[arg(required = true)]
-        names: Vec<String>,
-        /// Keep the change for the next release, do not restart
-        #[arg(long)]
-        no_restart: bool,
-        #[command(flatten)]
-        app: App,
-    },
-    /// Print one value
-    Get {
-        /// Name
-        name: String,
-        #[command(flatten)]
-        app: App,
-    },
-    /// List names and values
-    List(App),
-    /// Print all variables in a form that other programs read
-    Export {
-        /// The form
-        #[arg(long, value_enum, default_value_t = Format::Envfile)]
-        format: Format,
-        #[command(flatten)]
-        app: App,
-    },
-    /// Set every variable of a file of NAME=VALUE lines, or of JSON
-    Import {
-        /// The file; `-` is standard input
-        file: PathBuf,
-        /// Keep them for the next release, do not restart
-        #[arg(long)]
-        no_restart: bool,
-        #[command(flatten)]
-        app: App,
-    },
-}
-
-#[derive(ValueEnum, Debug, Clone, Copy)]
-pub(crate) enum Format {
-    /// NAME="VALUE" lines
-    Envfile,
-    /// `export NAME='VALUE'` lines
-    Shell,
-    /// One JSON object
-    Json,
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum Builds {
-    /// Build the newest commit of the deploy branch again, and deploy it
-    Create(App),
-    /// List builds, newest first
-    List(App),
-    /// Show a build and its log
-    Show {
-        /// Id of the build
-        build: String,
-        #[command(flatten)]
-        app: App,
-    },
-    /// Cancel a running build
-    Cancel {
-        /// Id of the build
-        build: String,
-        #[command(flatten)]
-        app: App,
-    },
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum Releases {
-    /// List releases, newest first
-    List(App),
-    /// Show a release
-    Show {
-        /// Its number: v3
-        release: String,
-        #[command(flatten)]
-        app: App,
-    },
-    /// Show what differs between two releases
-    Diff {
-        /// The older one
-        from: String,
-        /// The newer one
-        to: String,
-        #[command(flatten)]
-        app: App,
-    },
-    /// Deploy an earlier release again, with its image and its configuration
-    Rollback {
-        /// Its number [default: the one before the current]
-        release: Option<String>,
-        #[command(flatten)]
-        app: App,
-    },
 }
 
 #[derive(Args, Debug)]
@@ -323,127 +167,6 @@ pub(crate) struct Exec {
     pub(crate) command: Vec<String>,
 }
 
-#[derive(Subcommand, Debug)]
-pub(crate) enum Domains {
-    /// List domains
-    List(App),
-    /// Route a domain to the app
-    Add {
-        /// The host name
-        domain: String,
-        #[command(flatten)]
-        app: App,
-    },
-    /// Route a domain no more
-    Remove {
-        /// The host name
-        domain: String,
-        #[command(flatten)]
-        app: App,
-    },
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum Keys {
-    /// List keys
-    List,
-    /// Add a public key
-    Add {
-        /// A name for it
-        name: String,
-        /// File with the public key; `-` is standard input
-        file: PathBuf,
-        /// The team whose apps it may push to [default: the token's]
-        #[arg(long)]
-        team: Option<String>,
-        /// What it may do
-        #[arg(long, default_value = "developer")]
-        role: String,
-    },
-    /// Remove a key
-    Remove {
-        /// Its id or its name
-        key: String,
-    },
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum Tokens {
-    /// List tokens, never their secrets
-    List,
-    /// Create a token and print its secret, once
-    Create {
-        /// A name for it
-        #[arg(long)]
-        name: Option<String>,
-        /// The team it acts in [default: the token's]
-        #[arg(long)]
-        team: Option<String>,
-        /// viewer, developer, operator or admin
-        #[arg(long, default_value = "developer")]
-        role: String,
-        /// Invalid after this many days
-        #[arg(long)]
-        expires_days: Option<u32>,
-    },
-    /// Make a token invalid
-    Revoke {
-        /// Its id
-        token: String,
-    },
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum Teams {
-    /// List teams
-    List,
-    /// Create a team
-    Create {
-        /// Its name
-        name: String,
-    },
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum Stacks {
-    /// List stacks and what is in use
-    List,
-    /// Make a stack anew from current packages; later builds use it
-    Update {
-        /// Its name: debian-12
-        stack: String,
-    },
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum Plan {
-    /// What `ps scale` would do
-    Scale {
-        /// PROCESS=COUNT
-        #[arg(required = true, value_name = "PROCESS=COUNT")]
-        counts: Vec<String>,
-        #[command(flatten)]
-        app: App,
-    },
-    /// What `config set` would do
-    ConfigSet {
-        /// NAME=VALUE
-        #[arg(required = true, value_name = "NAME=VALUE")]
-        variables: Vec<String>,
-        #[command(flatten)]
-        app: App,
-    },
-    /// What `releases rollback` would do
-    Rollback {
-        /// Its number
-        release: String,
-        #[command(flatten)]
-        app: App,
-    },
-    /// What `apps destroy` would do
-    Destroy(App),
-}
-
 #[derive(Args, Debug)]
 pub(crate) struct Down {
     /// How long each instance may take to end, milliseconds
@@ -456,9 +179,19 @@ pub(crate) struct Down {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
     use super::Arguments;
+
+    #[test]
+    fn a_noun_without_a_verb_is_its_list() {
+        for noun in ["apps", "keys", "tokens", "teams", "stacks"] {
+            assert!(Arguments::try_parse_from(["berth", noun]).is_ok(), "{noun}");
+        }
+        for noun in ["ps", "config", "builds", "releases", "domains"] {
+            assert!(Arguments::try_parse_from(["berth", noun, "--app", "a"]).is_ok(), "{noun}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -15,7 +15,9 @@ mod run;
 use berth_api::{DeploymentView, Page};
 use serde::de::DeserializeOwned;
 
-use crate::arguments::{App, Arguments, Command};
+use crate::arguments::{
+    App, Apps, Arguments, Builds, Command, Config, Domains, Keys, Releases, Stacks, Teams, Tokens,
+};
 use crate::client::{Client, segment};
 use crate::failure::Failure;
 use crate::output::Output;
@@ -30,19 +32,37 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fai
     }
     let client = &Client::new(&arguments.global.server, &arguments.global.token)?;
     match arguments.command {
-        Command::Apps(command) => apps::run(command, client, output).await,
+        Command::Apps(noun) => apps::run(noun.verb.unwrap_or(Apps::List), client, output).await,
         Command::Ps(command) => ps::run(command, client, output).await,
-        Command::Config(command) => config::run(command, client, output).await,
-        Command::Builds(command) => builds::run(command, client, output).await,
-        Command::Releases(command) => releases::run(command, client, output).await,
+        Command::Config(noun) => {
+            let verb = noun.verb.unwrap_or(Config::List(noun.app));
+            config::run(verb, client, output).await
+        }
+        Command::Builds(noun) => {
+            let verb = noun.verb.unwrap_or(Builds::List(noun.app));
+            builds::run(verb, client, output).await
+        }
+        Command::Releases(noun) => {
+            let verb = noun.verb.unwrap_or(Releases::List(noun.app));
+            releases::run(verb, client, output).await
+        }
         Command::Logs(command) => logs::run(command, client, output).await,
         Command::Run(command) => run::run(command, client, output).await,
         Command::Exec(command) => run::exec(command, client).await,
-        Command::Domains(command) => apps::domains(command, client, output).await,
-        Command::Keys(command) => access::keys(command, client, output).await,
-        Command::Tokens(command) => access::tokens(command, client, output).await,
-        Command::Teams(command) => access::teams(command, client, output).await,
-        Command::Stacks(command) => platform::stacks(command, client, output).await,
+        Command::Domains(noun) => {
+            let verb = noun.verb.unwrap_or(Domains::List(noun.app));
+            apps::domains(verb, client, output).await
+        }
+        Command::Keys(noun) => access::keys(noun.verb.unwrap_or(Keys::List), client, output).await,
+        Command::Tokens(noun) => {
+            access::tokens(noun.verb.unwrap_or(Tokens::List), client, output).await
+        }
+        Command::Teams(noun) => {
+            access::teams(noun.verb.unwrap_or(Teams::List), client, output).await
+        }
+        Command::Stacks(noun) => {
+            platform::stacks(noun.verb.unwrap_or(Stacks::List), client, output).await
+        }
         Command::Plan(command) => plan::run(command, client, output).await,
         Command::Open(app) => apps::open(&app, client, output).await,
         Command::Down(command) => platform::down(&command, client, output).await,

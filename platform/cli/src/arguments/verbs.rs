@@ -1,0 +1,294 @@
+//! The verbs of each noun.
+
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+
+use super::App;
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Apps {
+    /// Create an app, and add it as the git remote `berth` of this folder's repository
+    Create {
+        /// Its name
+        name: String,
+        /// The team that owns it [default: the token's]
+        #[arg(long)]
+        team: Option<String>,
+        /// Leave this folder's git configuration alone
+        #[arg(long)]
+        no_remote: bool,
+    },
+    /// List apps
+    List,
+    /// Show an app
+    Info(App),
+    /// Rename an app; its default host name changes with it
+    Rename {
+        /// The new name
+        new_name: String,
+        #[command(flatten)]
+        app: App,
+    },
+    /// Destroy an app with everything that belongs to it
+    Destroy {
+        #[command(flatten)]
+        app: App,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum PsVerb {
+    /// Change how many instances of a process run: `web=2 worker=1`
+    Scale {
+        /// PROCESS=COUNT
+        #[arg(required = true, value_name = "PROCESS=COUNT")]
+        counts: Vec<String>,
+        #[command(flatten)]
+        app: App,
+    },
+    /// Replace every instance by a new one, without downtime
+    Restart(App),
+    /// Stop every instance until `ps start`
+    Stop(App),
+    /// Start the app again
+    Start(App),
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Config {
+    /// Set variables; a new release runs them
+    Set {
+        /// NAME=VALUE
+        #[arg(required = true, value_name = "NAME=VALUE")]
+        variables: Vec<String>,
+        /// Keep them for the next release, do not restart
+        #[arg(long)]
+        no_restart: bool,
+        #[command(flatten)]
+        app: App,
+    },
+    /// Remove variables; a new release runs without them
+    Unset {
+        /// Names
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// Keep the change for the next release, do not restart
+        #[arg(long)]
+        no_restart: bool,
+        #[command(flatten)]
+        app: App,
+    },
+    /// Print one value
+    Get {
+        /// Name
+        name: String,
+        #[command(flatten)]
+        app: App,
+    },
+    /// List names and values
+    List(App),
+    /// Print all variables in a form that other programs read
+    Export {
+        /// The form
+        #[arg(long, value_enum, default_value_t = Format::Envfile)]
+        format: Format,
+        #[command(flatten)]
+        app: App,
+    },
+    /// Set every variable of a file of NAME=VALUE lines, or of JSON
+    Import {
+        /// The file; `-` is standard input
+        file: PathBuf,
+        /// Keep them for the next release, do not restart
+        #[arg(long)]
+        no_restart: bool,
+        #[command(flatten)]
+        app: App,
+    },
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy)]
+pub(crate) enum Format {
+    /// NAME="VALUE" lines
+    Envfile,
+    /// `export NAME='VALUE'` lines
+    Shell,
+    /// One JSON object
+    Json,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Builds {
+    /// Build the newest commit of the deploy branch again, and deploy it
+    Create(App),
+    /// List builds, newest first
+    List(App),
+    /// Show a build and its log
+    Show {
+        /// Id of the build
+        build: String,
+        #[command(flatten)]
+        app: App,
+    },
+    /// Cancel a running build
+    Cancel {
+        /// Id of the build
+        build: String,
+        #[command(flatten)]
+        app: App,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Releases {
+    /// List releases, newest first
+    List(App),
+    /// Show a release
+    Show {
+        /// Its number: v3
+        release: String,
+        #[command(flatten)]
+        app: App,
+    },
+    /// Show what differs between two releases
+    Diff {
+        /// The older one
+        from: String,
+        /// The newer one
+        to: String,
+        #[command(flatten)]
+        app: App,
+    },
+    /// Deploy an earlier release again, with its image and its configuration
+    Rollback {
+        /// Its number [default: the one before the current]
+        release: Option<String>,
+        #[command(flatten)]
+        app: App,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Domains {
+    /// List domains
+    List(App),
+    /// Route a domain to the app
+    Add {
+        /// The host name
+        domain: String,
+        #[command(flatten)]
+        app: App,
+    },
+    /// Route a domain no more
+    Remove {
+        /// The host name
+        domain: String,
+        #[command(flatten)]
+        app: App,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Keys {
+    /// List keys
+    List,
+    /// Add a public key
+    Add {
+        /// A name for it
+        name: String,
+        /// File with the public key; `-` is standard input
+        file: PathBuf,
+        /// The team whose apps it may push to [default: the token's]
+        #[arg(long)]
+        team: Option<String>,
+        /// What it may do
+        #[arg(long, default_value = "developer")]
+        role: String,
+    },
+    /// Remove a key
+    Remove {
+        /// Its id or its name
+        key: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Tokens {
+    /// List tokens, never their secrets
+    List,
+    /// Create a token and print its secret, once
+    Create {
+        /// A name for it
+        #[arg(long)]
+        name: Option<String>,
+        /// The team it acts in [default: the token's]
+        #[arg(long)]
+        team: Option<String>,
+        /// viewer, developer, operator or admin
+        #[arg(long, default_value = "developer")]
+        role: String,
+        /// Invalid after this many days
+        #[arg(long)]
+        expires_days: Option<u32>,
+    },
+    /// Make a token invalid
+    Revoke {
+        /// Its id
+        token: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Teams {
+    /// List teams
+    List,
+    /// Create a team
+    Create {
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Stacks {
+    /// List stacks and what is in use
+    List,
+    /// Make a stack anew from current packages; later builds use it
+    Update {
+        /// Its name: debian-12
+        stack: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Plan {
+    /// What `ps scale` would do
+    Scale {
+        /// PROCESS=COUNT
+        #[arg(required = true, value_name = "PROCESS=COUNT")]
+        counts: Vec<String>,
+        #[command(flatten)]
+        app: App,
+    },
+    /// What `config set` would do
+    ConfigSet {
+        /// NAME=VALUE
+        #[arg(required = true, value_name = "NAME=VALUE")]
+        variables: Vec<String>,
+        #[command(flatten)]
+        app: App,
+    },
+    /// What `releases rollback` would do
+    Rollback {
+        /// Its number
+        release: String,
+        #[command(flatten)]
+        app: App,
+    },
+    /// What `apps destroy` would do
+    Destroy(App),
+}
