@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use berth_extensions::Limits;
 use berth_extensions::buildpack::{BuildpackError, BuildpackHost, Context, Target, Verdict};
+use berth_model::text::printable;
 
 use crate::builder::Loaded;
 use crate::host::Host;
@@ -82,7 +83,7 @@ fn plan_of(plan: berth_extensions::buildpack::Plan) -> Plan {
 }
 
 fn one_line(text: &str) -> String {
-    crate::log::printable(&text.lines().collect::<Vec<_>>().join(" ")).chars().take(500).collect()
+    printable(&text.lines().collect::<Vec<_>>().join(" "), 500)
 }
 
 /// What a buildpack is told about the build.

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use berth_model::text::printable;
+
 /// Longest line; the rest of it is dropped.
 const LINE_BYTES_MAX: usize = 4096;
 /// Most bytes of a log.
@@ -76,7 +78,7 @@ impl BuildLog {
     }
 
     fn write(&self, prefix: &str, text: &str) {
-        let text = self.masked(&printable(text));
+        let text = self.masked(&printable(text, LINE_BYTES_MAX));
         let line = format!("{prefix}{text}");
         let line = line.trim_end();
         let before = self.bytes.fetch_add(line.len() as u64 + 1, Ordering::Relaxed);
@@ -102,43 +104,6 @@ fn is_secret(name: &str, value: &str) -> bool {
     let name = name.to_ascii_uppercase();
     value.len() >= SECRET_BYTES_MIN
         && (value.len() >= SECRET_BYTES_SURE || SECRET_NAMES.iter().any(|part| name.contains(part)))
-}
-
-/// The text without control characters. What comes after a carriage return replaces what stood
-/// before it, as on a terminal, so a progress bar becomes its last state; colours are dropped.
-pub(crate) fn printable(text: &str) -> String {
-    let text = text.trim_end_matches('\r');
-    let text = text.rsplit('\r').next().unwrap_or(text);
-    let mut shown = String::with_capacity(text.len().min(LINE_BYTES_MAX));
-    let mut characters = text.chars().peekable();
-    while let Some(character) = characters.next() {
-        if shown.len() >= LINE_BYTES_MAX {
-            shown.push('…');
-            break;
-        }
-        match character {
-            // An SGR sequence (colours, bold): ESC [ digits and semicolons m.
-            '\u{1b}' if characters.peek() == Some(&'[') => {
-                let mut sequence = String::new();
-                characters.next();
-                while let Some(next) = characters.next_if(|c| c.is_ascii_digit() || *c == ';') {
-                    sequence.push(next);
-                }
-                if characters.next_if_eq(&'m').is_none() {
-                    shown.push_str("\\u{1b}[");
-                    shown.push_str(&sequence);
-                }
-            }
-            '\t' => shown.push(character),
-            control if control.is_control() => shown.extend(control.escape_default()),
-            // Right-to-left overrides and their like change what a reader takes a line for.
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => {
-                shown.extend(character.escape_default());
-            }
-            other => shown.push(other),
-        }
-    }
-    shown
 }
 
 #[cfg(test)]
@@ -167,16 +132,6 @@ mod tests {
             *lines.lock().unwrap(),
             ["-----> Python app detected", "       one", "       two", " !     no good"]
         );
-    }
-
-    #[test]
-    fn control_characters_are_escaped_colours_dropped_and_progress_bars_kept_at_their_end() {
-        assert_eq!(printable("a\u{7}b"), "a\\u{7}b");
-        assert_eq!(printable("\u{1b}[1;32mok\u{1b}[0m"), "ok");
-        assert_eq!(printable("\u{1b}[2J\u{1b}]0;x"), "\\u{1b}[2J\\u{1b}]0;x");
-        assert_eq!(printable(" 10%\r 50%\r100%\r"), "100%");
-        assert_eq!(printable("safe\u{202e}gpj"), "safe\\u{202e}gpj");
-        assert!(printable(&"x".repeat(10_000)).len() < 5000);
     }
 
     #[test]

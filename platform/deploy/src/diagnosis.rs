@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::PoisonError;
 
 use berth_container::{APP_PORT, ContainerState, Exit, InstanceStatus};
 use berth_model::rollout::{Failure, Timeouts};
@@ -13,6 +14,7 @@ use berth_model::{App, InstanceId, InstanceRecord, Limits};
 
 use crate::drivers::Embedded;
 use crate::logs;
+use crate::probe::LastProbe;
 
 /// Log lines that a failure shows.
 const LINES_MAX: usize = 30;
@@ -145,6 +147,15 @@ impl Case<'_> {
             None => format!("{label} was not ready within {limit_s} s"),
         }
     }
+}
+
+/// Why an instance is not ready yet, as far as can be seen.
+pub(crate) async fn not_yet(embedded: &Embedded, id: InstanceId, last: &LastProbe) -> String {
+    let statuses = embedded.statuses().await.unwrap_or_default();
+    let status = statuses.iter().find(|status| status.instance == id);
+    let seen = status.and_then(|status| elsewhere(&status.listening));
+    let probed = || last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    seen.or_else(probed).unwrap_or_else(|| "it does not answer".to_owned())
 }
 
 /// How often its process ended.

@@ -16,7 +16,6 @@ mod progress;
 mod reconciler;
 pub mod records;
 mod session;
-mod text;
 
 pub use drivers::{Embedded, Loaded, WasmHost, WasmLoad};
 pub use error::DeployError;

@@ -8,13 +8,13 @@ use berth_container::Request;
 use berth_container::logfile::{LogReader, Reading};
 use berth_model::InstanceId;
 use berth_model::log::LogStream;
+use berth_model::text::printable;
 
 use crate::drivers::Embedded;
 use crate::error::DeployError;
-use crate::text::one_line;
 
-/// Characters of a line that are shown.
-const LINE_CHARS_MAX: usize = 500;
+/// Bytes of a line that are shown.
+const LINE_BYTES_MAX: usize = 500;
 /// How often a growing log is looked at.
 const PAUSE: Duration = Duration::from_millis(25);
 
@@ -22,15 +22,6 @@ async fn files(embedded: &Embedded, instance: InstanceId) -> Result<Vec<OwnedFd>
     let what = format!("read the log of {instance}");
     let (_, files) = embedded.call(&what, &Request::Logs { instance }, &[]).await?;
     Ok(files)
-}
-
-fn shown(line: &str) -> String {
-    let mut line = one_line(line);
-    if let Some((cut, _)) = line.char_indices().nth(LINE_CHARS_MAX) {
-        line.truncate(cut);
-        line.push('…');
-    }
-    line
 }
 
 /// The last lines that the container's processes wrote.
@@ -48,7 +39,7 @@ pub(crate) async fn tail(
                 if last.len() == lines_max {
                     last.pop_front();
                 }
-                last.push_back(shown(&line.line));
+                last.push_back(printable(&line.line, LINE_BYTES_MAX));
             }
         }
         Ok(last.into())
@@ -70,7 +61,7 @@ pub(crate) async fn follow(
         match reader.next().map_err(DeployError::descriptor("read a log"))? {
             Reading::Lines(lines) => {
                 for line in lines.iter().filter(|line| line.stream != LogStream::System) {
-                    tell(shown(&line.line));
+                    tell(printable(&line.line, LINE_BYTES_MAX));
                 }
             }
             Reading::Waiting => tokio::time::sleep(PAUSE).await,

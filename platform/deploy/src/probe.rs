@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use berth_model::manifest::HttpCheck;
 use berth_model::rollout::Timeouts;
+use berth_model::text::printable;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
@@ -33,8 +34,8 @@ pub(crate) async fn until_ready(
     let first = Duration::from_millis(timeouts.probe_first_ms.into());
     let most = Duration::from_millis(timeouts.probe_pause_ms_max.into()).max(first);
     loop {
-        // At most a quarter of what the app took so far is lost by looking late.
-        sleep((began.elapsed() / 4).clamp(first, most)).await;
+        // At most an eighth of what the app took so far is lost by looking late.
+        sleep((began.elapsed() / 8).clamp(first, most)).await;
         let limit = Duration::from_millis(timeouts.probe_ms_max.into());
         let outcome = match timeout(limit, probe(address, check)).await {
             Ok(outcome) => outcome,
@@ -80,7 +81,9 @@ async fn request(stream: TcpStream, path: &str) -> Result<(), String> {
             excerpt.extend_from_slice(frame.data_ref().map_or(&[][..], |data| &data[..]));
         }
         excerpt.truncate(EXCERPT_BYTES_MAX);
-        let excerpt = crate::text::one_line(&String::from_utf8_lossy(&excerpt));
+        let excerpt: Vec<_> =
+            String::from_utf8_lossy(&excerpt).lines().map(str::to_owned).collect();
+        let excerpt = printable(&excerpt.join(" "), EXCERPT_BYTES_MAX);
         Err(format!("GET {path} answered {status}: {excerpt}"))
     };
     // How the connection ends is told to the exchange, which may have more to read by then.

@@ -11,6 +11,7 @@ mod jobs;
 mod pass;
 mod steps;
 mod sweep;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -181,18 +181,17 @@ impl StdoutStream for Lines {
     }
 }
 
-/// The text without control characters (but for line ends and tabs), at most so many bytes of it.
+/// The lines of a text, each made fit for a terminal; about so many bytes of it.
 pub(crate) fn printable(text: &str, bytes_max: usize) -> String {
-    let mut shown = String::with_capacity(text.len().min(bytes_max));
-    for character in text.chars() {
-        if shown.len() + character.len_utf8() > bytes_max {
-            shown.push('…');
-            break;
+    let mut shown = String::new();
+    for (at, line) in text.lines().enumerate() {
+        if at > 0 {
+            shown.push('\n');
         }
-        match character {
-            '\n' | '\t' => shown.push(character),
-            control if control.is_control() => shown.extend(control.escape_default()),
-            other => shown.push(other),
+        let left = bytes_max.saturating_sub(shown.len());
+        shown.push_str(&berth_model::text::printable(line, left));
+        if left == 0 {
+            break;
         }
     }
     shown

@@ -19,6 +19,7 @@ pub mod release;
 pub mod rollout;
 pub mod route;
 pub mod source;
+pub mod text;
 
 pub use app::{App, AppSettings, Limits};
 pub use build::{Build, BuildOutput, BuildState, LayerRef};

@@ -46,6 +46,9 @@ pub struct Timeouts {
     pub probe_pause_ms_max: u32,
     /// One probe takes no longer.
     pub probe_ms_max: u32,
+    /// Whoever waits for an instance is told why after this, and again whenever the wait has
+    /// doubled.
+    pub wait_note_ms: u32,
     /// A process without a port is ready when it ran this long.
     pub alive_ms: u32,
     /// The new release is watched this long after the switch, with the old one kept.
@@ -65,9 +68,10 @@ impl Default for Timeouts {
             release_phase_ms_max: 3_600_000,
             start_ms_max: 60_000,
             check_ms_max: 60_000,
-            probe_first_ms: 50,
+            probe_first_ms: 10,
             probe_pause_ms_max: 1000,
             probe_ms_max: 5000,
+            wait_note_ms: 5000,
             alive_ms: 1000,
             monitor_ms: 10_000,
             drain_ms_max: 30_000,

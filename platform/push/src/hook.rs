@@ -6,6 +6,7 @@
 
 use std::io;
 
+use berth_model::text::printable;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::commands::{Command, Verdict};
@@ -13,6 +14,8 @@ use crate::pkt::{self, Pkt};
 
 /// Commands that are read at all; far above what is allowed, so that too many get an answer each.
 const COMMANDS_MAX: usize = 4096;
+/// Bytes of a reason that git shows in one line.
+const REASON_BYTES_MAX: usize = 200;
 const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
 const EXIT: u8 = 3;
@@ -113,9 +116,8 @@ async fn say(writer: &mut (impl AsyncWrite + Unpin), channel: u8, bytes: &[u8]) 
 
 /// One line that git prints in parentheses behind the ref.
 fn short(reason: &str) -> String {
-    let line = crate::output::printable(reason.lines().next().unwrap_or_default());
-    let cut = line.floor_char_boundary(200);
-    if line.is_empty() { "refused".to_owned() } else { line[..cut].to_owned() }
+    let line = printable(reason.lines().next().unwrap_or_default(), REASON_BYTES_MAX);
+    if line.is_empty() { "refused".to_owned() } else { line }
 }
 
 fn wrong(what: &'static str) -> io::Error {

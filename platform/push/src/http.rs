@@ -17,10 +17,12 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{get, post};
 use berth_model::Caller;
+use berth_model::text::printable;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::output::LINE_BYTES_MAX;
 use crate::service::{self, Call, InputError, ServiceError};
 use crate::ssh::version;
 use crate::{Push, PushHost, Repository, Service, pkt};
@@ -193,7 +195,8 @@ fn failed(error: &ServiceError) -> Response {
 
 /// git prints a plain text as `remote: …`.
 fn refuse(status: StatusCode, text: &str) -> Response {
-    let text = text.lines().map(crate::output::printable).collect::<Vec<_>>().join("\n");
+    let text =
+        text.lines().map(|line| printable(line, LINE_BYTES_MAX)).collect::<Vec<_>>().join("\n");
     let mut response = respond(status, "text/plain; charset=utf-8", Body::from(text + "\n"));
     if status == StatusCode::UNAUTHORIZED {
         let challenge = HeaderValue::from_static("Basic realm=\"Berth\", charset=\"UTF-8\"");

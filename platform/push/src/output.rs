@@ -8,12 +8,13 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use berth_model::text::printable;
 use tokio::sync::Notify;
 
 /// Bytes that wait for a slow client.
 const QUEUE_BYTES_MAX: usize = 1 << 20;
 /// Longer lines are cut.
-const LINE_BYTES_MAX: usize = 4096;
+pub(crate) const LINE_BYTES_MAX: usize = 4096;
 
 /// Where lines go. Cheap to clone; clones write to the same client.
 #[derive(Clone, Debug)]
@@ -92,7 +93,11 @@ impl PushOutput {
             if state.closed {
                 return;
             }
-            let line = format!("{}{}", if at == 0 { first } else { next }, printable(line));
+            let line = format!(
+                "{}{}",
+                if at == 0 { first } else { next },
+                printable(line, LINE_BYTES_MAX)
+            );
             if state.bytes + line.len() > QUEUE_BYTES_MAX {
                 state.lost += 1;
                 continue;
@@ -138,31 +143,6 @@ impl Drop for PushLines {
     }
 }
 
-/// One line of text that is safe on a terminal: of a line that a carriage return overwrites, the
-/// last version; other control characters and those that reorder text as escapes.
-pub(crate) fn printable(line: &str) -> String {
-    let shown = line.trim_end_matches('\r');
-    let shown = shown.rsplit('\r').next().unwrap_or_default();
-    let mut text = String::with_capacity(shown.len());
-    for c in shown.chars() {
-        if text.len() >= LINE_BYTES_MAX {
-            text.push('…');
-            break;
-        }
-        match c {
-            '\t' => text.push(c),
-            c if c.is_control() || reorders(c) => text.extend(c.escape_default()),
-            c => text.push(c),
-        }
-    }
-    text
-}
-
-/// Characters that change the direction of the text after them (Unicode UAX #9).
-fn reorders(c: char) -> bool {
-    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,13 +171,6 @@ mod tests {
                 "=====> Application deployed:"
             ]
         );
-    }
-
-    #[test]
-    fn control_characters_are_escaped_and_overwritten_text_is_dropped() {
-        assert_eq!(printable("a\u{1b}[2Jb\u{7}"), "a\\u{1b}[2Jb\\u{7}");
-        assert_eq!(printable("10%\r20%\r100%\r"), "100%");
-        assert_eq!(printable("\tä\u{9b}1m\u{202e}"), "\tä\\u{9b}1m\\u{202e}");
     }
 
     #[tokio::test]

@@ -17,7 +17,6 @@ use crate::clock::new_instance_id;
 use crate::drivers::environment::payload;
 use crate::drivers::{Driver, Order, StartError, WasmHost};
 use crate::error::DeployError;
-use crate::probe::until_ready;
 use crate::progress::Progress;
 use crate::records::Records;
 
@@ -240,32 +239,6 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
     }
 
     /// Probes in the background; what needs no probe is ready at once.
-    async fn probe(&mut self, view: &View, id: InstanceId) -> Result<bool, DeployError> {
-        let Some(container) = view.containers.get(&id) else { return Ok(false) };
-        let Some(record) = row(view, id) else { return Ok(false) };
-        let attempt = container.attempt;
-        let address = match record.address.as_ref().or(container.address.as_ref()) {
-            Some(TargetAddress::Tcp(address)) => *address,
-            Some(TargetAddress::Wasm) => {
-                self.ready(id, attempt).await?;
-                return Ok(true);
-            }
-            None => return Ok(false),
-        };
-        let process = view.release(record.release);
-        let process = process.and_then(|release| release.manifest.processes.get(&record.process));
-        let check = process.and_then(|process| process.check.clone());
-        let timeouts = self.shared.settings.timeouts;
-        let last = Arc::clone(self.last_probes.entry(id).or_default());
-        self.jobs.ensure(Job::Probe(id, attempt), || {
-            Box::pin(async move {
-                until_ready(address, check.as_ref(), timeouts, last).await;
-                Outcome::Ready { instance: id, attempt }
-            })
-        });
-        Ok(false)
-    }
-
     fn publish(&mut self) {
         let (shared, app) = (Arc::clone(&self.shared), self.app);
         self.jobs.ensure(Job::Publish, || {
@@ -403,6 +376,6 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
     }
 }
 
-fn row(view: &View, id: InstanceId) -> Option<&InstanceRecord> {
+pub(super) fn row(view: &View, id: InstanceId) -> Option<&InstanceRecord> {
     view.snapshot.instances.iter().find(|row| row.id == id)
 }

@@ -164,8 +164,11 @@ async fn an_app_on_the_wrong_port_or_on_the_loopback_is_told_where_it_listens() 
         ("exec httpd -f -p 8000", ":8000 instead; use the port in the environment variable PORT"),
         ("exec httpd -f -p 127.0.0.1:5000", "127.0.0.1:5000, where only the container itself"),
     ] {
-        let (error, _) = fails(&[("web", line)], |_, _, _| {}).await;
+        let (error, told) = fails(&[("web", line)], |_, _, _| {}).await;
         assert!(error.contains(expected), "{error}");
+        // Whoever waits need not wait for the deadline to learn it.
+        let waiting = told.lines().find(|line| line.contains("web.1 is not ready after"));
+        assert!(waiting.is_some_and(|line| line.contains(expected)), "{told}");
     }
 }
 

@@ -54,6 +54,7 @@ pub(crate) struct Host {
 pub(crate) fn timeouts() -> Timeouts {
     Timeouts {
         check_ms_max: 2500,
+        wait_note_ms: 500,
         monitor_ms: 300,
         drain_ms_max: 3000,
         stop_ms_max: 2000,

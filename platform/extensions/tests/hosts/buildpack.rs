@@ -286,7 +286,7 @@ async fn output_becomes_log_lines_without_control_characters() {
     detect_in(Arc::clone(&room), "write", Limits::BUILDPACK_DETECT).await.unwrap();
     assert_eq!(
         *room.log.lock().unwrap(),
-        ["Debug to stdout", "Debug to stderr\\u{1b}[2J", "header a\\rheading", "Warning a line",]
+        ["Debug to stdout", "Debug to stderr\\u{1b}[2J", "header heading", "Warning a line"]
     );
 }
 

@@ -1,7 +1,11 @@
 //! Which names a tree may have.
 
+use berth_model::text::printable;
+
 /// Longest name of one entry, bytes: what Linux file systems take.
 const NAME_BYTES_MAX: usize = 255;
+/// Bytes of a path that a message shows.
+const PATH_BYTES_MAX: usize = 300;
 
 /// Checks the name of one entry; the error is the rule that it breaks.
 ///
@@ -55,11 +59,11 @@ fn is_dot_git(part: &str) -> bool {
 pub(super) fn shown(path: &[u8]) -> String {
     let mut text = String::new();
     for chunk in path.utf8_chunks() {
-        text.push_str(&crate::output::printable(&chunk.valid().replace('\r', "\\r")));
+        text.push_str(&printable(&chunk.valid().replace('\r', "\\r"), PATH_BYTES_MAX));
         for byte in chunk.invalid() {
             text.push_str(&format!("\\x{byte:02x}"));
         }
-        if text.len() > 300 {
+        if text.len() > PATH_BYTES_MAX {
             text.truncate(text.floor_char_boundary(300));
             text.push('…');
             break;
