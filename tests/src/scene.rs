@@ -79,6 +79,8 @@ impl Scene {
         unshare(UnshareFlags::NEWNET | UnshareFlags::NEWNS);
         let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change("/", flags).expect("mounts of its own");
+        // As on a new machine: Docker closes FORWARD only where it is the first that forwards.
+        fs::write("/proc/sys/net/ipv4/ip_forward", "0").expect("a setting");
         let other = format!("/proc/{}/fd/{}", std::process::id(), outside.as_raw_fd());
         for line in [
             "ip link set lo up".to_owned(),

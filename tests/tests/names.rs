@@ -1,6 +1,8 @@
 //! Names as apps look them up: the C library in a container, the router, and a real name server on
 //! the host's loopback, where a host's own resolver often is.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
