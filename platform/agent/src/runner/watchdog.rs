@@ -88,9 +88,11 @@ fn look(watched: &[Watched]) -> ! {
     unsafe {
         libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0);
     }
-    let bound = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).is_ok();
+    if rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).is_err() {
+        leave(255);
+    }
     let _ = rustix::process::setpriority_process(None, 10);
-    while bound {
+    loop {
         for (code, Watched { path, size, .. }) in (0..).zip(watched) {
             if measure(path).is_ok_and(|now| now.bytes > size.bytes || now.files > size.files) {
                 leave(code);
@@ -98,7 +100,6 @@ fn look(watched: &[Watched]) -> ! {
         }
         std::thread::sleep(LOOK);
     }
-    leave(255)
 }
 
 fn leave(code: i32) -> ! {
