@@ -63,7 +63,7 @@ impl Watch {
         }
     }
 
-    /// Stops `pid` at each write and asks `seen` about the files that were renamed since the last
+    /// Stops `pid` at each write, and now and then without one, and asks `seen` about the files that were renamed since the last
     /// one. At its first yes the process is left stopped, and true is given; false when `over` says
     /// that nothing will come any more.
     ///
@@ -81,11 +81,12 @@ impl Watch {
         let begun = Instant::now();
         loop {
             assert!(begun.elapsed() < Duration::from_secs(seconds), "nothing came in {seconds} s");
-            let Some(mut renamed) = self.next() else {
-                if over() {
-                    return false;
-                }
-                continue;
+            // Without a write the last one is looked at again: others see a commit a moment after
+            // its bytes were written.
+            let mut renamed = match self.next() {
+                Some(renamed) => renamed,
+                None if over() => return false,
+                None => Vec::new(),
             };
             kill(pid, Signal::SIGSTOP).expect("SIGSTOP");
             await_stop(pid);

@@ -135,7 +135,12 @@ impl PushHost for GitHost {
             Err(_) if service == Service::Upload => return Err(hidden(name)),
             Err(error) => return Err(visible(format!("{error}"))),
         };
-        match self.existing(caller, service, &parsed).await? {
+        let found = self.existing(caller, service, &parsed).await?;
+        // Before anything is sent.
+        if service == Service::Receive {
+            self.pipeline.disk.room().map_err(visible)?;
+        }
+        match found {
             Some(repository) => Ok(repository),
             None if service == Service::Upload => Err(hidden(name)),
             None => self.create(caller, parsed).await,
