@@ -31,6 +31,7 @@ const TESTS: &[(&str, &str)] = &[
     ("qemu-system-common", "/usr/lib/qemu/virtiofsd"),
     ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
     ("skopeo", "/usr/bin/skopeo"),
+    ("sqlite3", "/usr/bin/sqlite3"),
     ("umoci", "/usr/bin/umoci"),
 ];
 
