@@ -25,6 +25,7 @@ use crate::run_wire::{Report, RunSpec, now_ms};
 
 pub(crate) use clear::{forget, remove_folder};
 pub(crate) use follow::{adopt_all, connect, finish, sweep_disks, sweep_leaves, take_over};
+use status::Listeners;
 pub(crate) use status::{list, logs, watch};
 
 /// A running container, for verbs that work inside it.
@@ -60,6 +61,7 @@ impl Known {
 pub(crate) struct Instances {
     state: Mutex<State>,
     changed: Condvar,
+    listeners: Listeners,
 }
 
 #[derive(Debug)]
@@ -74,7 +76,12 @@ struct State {
 impl Instances {
     pub(crate) fn new(addresses: Addresses) -> Self {
         let state = State { known: BTreeMap::new(), addresses, generation: 0, closing: false };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+        let (state, changed) = (Mutex::new(state), Condvar::new());
+        Self { state, changed, listeners: Listeners::default() }
+    }
+
+    fn listeners(&self) -> &Listeners {
+        &self.listeners
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -6,7 +6,7 @@ use std::io::{Seek, Write};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use acceptance::{Platform, Repository};
 use anyhow::{Context, Result, bail};
@@ -22,6 +22,9 @@ use crate::runc::Runc;
 
 const ROUNDS: usize = 9;
 const TAG: &str = "bench";
+/// The kernel takes down namespaces, mounts and control groups of the container before in the
+/// background; nobody is to be measured with another one's clearing up.
+const SETTLE: Duration = Duration::from_millis(300);
 
 /// Deploys the static sample, then starts its image again and again in three ways.
 ///
@@ -46,11 +49,17 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
     docker.load(&layout, TAG, TAG)?;
 
     let mut samples: [Vec<f64>; 3] = Default::default();
-    // The first round warms up.
-    for round in 0..=ROUNDS {
-        let times = [own.once()?, with_runc(&mut runc)?, with_docker(&docker)?];
-        if round > 0 {
-            samples.iter_mut().zip(times).for_each(|(samples, time)| samples.push(time));
+    // The first round warms up; each round begins with another one.
+    for turn in 0..3 * (ROUNDS + 1) {
+        let which = (turn + turn / 3) % 3;
+        std::thread::sleep(SETTLE);
+        let time = match which {
+            0 => own.once()?,
+            1 => with_runc(&mut runc)?,
+            _ => with_docker(&docker)?,
+        };
+        if turn >= 3 {
+            samples[which].push(time);
         }
     }
     let [own, runc, docker] = samples;

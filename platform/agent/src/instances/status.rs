@@ -1,8 +1,10 @@
 //! What the agent tells of its containers: states, measures, listening sockets, logs.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use berth_container::{InstanceStatus, Reply, logfile};
@@ -15,7 +17,8 @@ use crate::failure::{Because, Failure};
 use crate::run_wire::now_ms;
 use crate::server::Answer;
 
-/// How often a watcher looks at what no one tells: sockets that are listened on.
+/// How often a watcher looks at what no one tells: sockets that are listened on. What was seen is
+/// told for as long.
 const LOOK: Duration = Duration::from_millis(500);
 /// A process that has run this long and listens has opened its sockets.
 const SETTLED_MS: i64 = 60_000;
@@ -24,7 +27,7 @@ const LISTENING_MAX: usize = 16;
 
 /// Every container, measured now.
 pub(crate) fn list(context: &Context) -> Answer {
-    Ok((Reply::Instances { instances: statuses(context, &[]) }, Vec::new()))
+    Ok((Reply::Instances { instances: statuses(context) }, Vec::new()))
 }
 
 /// Every container, now and after each change, until the caller goes.
@@ -32,7 +35,7 @@ pub(crate) fn watch(context: &Context, connection: &Connection) -> Answer {
     let mut told: Option<Vec<InstanceStatus>> = None;
     loop {
         let seen = context.instances.generation();
-        let now = statuses(context, told.as_deref().unwrap_or_default());
+        let now = statuses(context);
         if told.as_ref().is_none_or(|before| differ(before, &now)) {
             let reply = Reply::Instances { instances: now.clone() };
             connection.reply(&reply, &[]).because(|| "telling a watcher")?;
@@ -53,27 +56,55 @@ fn differ(before: &[InstanceStatus], now: &[InstanceStatus]) -> bool {
     before.len() != now.len() || before.iter().zip(now).any(|(a, b)| still(a) != still(b))
 }
 
-/// `before`: what is known of sockets already. The kernel's tables are long to read, and what
-/// listens goes on listening: they are read again only where that is young or nothing.
-fn statuses(context: &Context, before: &[InstanceStatus]) -> Vec<InstanceStatus> {
-    let earlier = |known: &Known| {
-        before.iter().find(|status| {
-            status.instance == known.spec.instance
-                && status.attempt == known.report.attempt
-                && !status.listening.is_empty()
-                && now_ms() - status.started_at_ms > SETTLED_MS
-        })
-    };
-    context.instances.all().iter().map(|known| status(known, earlier(known))).collect()
+fn statuses(context: &Context) -> Vec<InstanceStatus> {
+    let all = context.instances.all();
+    let seen = context.instances.listeners();
+    seen.forget_others(&all);
+    all.iter().map(|known| status(known, seen.of(known))).collect()
 }
 
-fn status(known: &Known, before: Option<&InstanceStatus>) -> InstanceStatus {
+/// What listens in each container, as it was seen last. The kernel's tables take it 4 ms for a
+/// container, whatever runs there, and a deployment asks for all containers again and again.
+#[derive(Debug, Default)]
+pub(super) struct Listeners(Mutex<BTreeMap<InstanceId, Seen>>);
+
+#[derive(Debug)]
+struct Seen {
+    attempt: u32,
+    at: Instant,
+    sockets: Vec<SocketAddr>,
+}
+
+impl Listeners {
+    /// Looks where what is known is neither of this moment nor settled: what listens goes on
+    /// listening.
+    fn of(&self, known: &Known) -> Vec<SocketAddr> {
+        let Some(init) = known.report.init else { return Vec::new() };
+        let (instance, attempt) = (known.spec.instance, known.report.attempt);
+        let settled = now_ms() - known.report.started_at_ms > SETTLED_MS;
+        if let Some(seen) = self.lock().get(&instance)
+            && seen.attempt == attempt
+            && (seen.at.elapsed() < LOOK || (settled && !seen.sockets.is_empty()))
+        {
+            return seen.sockets.clone();
+        }
+        let sockets = listening(init);
+        let seen = Seen { attempt, at: Instant::now(), sockets: sockets.clone() };
+        self.lock().insert(instance, seen);
+        sockets
+    }
+
+    fn forget_others(&self, all: &[Known]) {
+        self.lock().retain(|id, _| all.iter().any(|known| known.spec.instance == *id));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Seen>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn status(known: &Known, listening: Vec<SocketAddr>) -> InstanceStatus {
     let (spec, report) = (&known.spec, &known.report);
-    let listening = match (report.init, before) {
-        (None, _) => Vec::new(),
-        (Some(_), Some(before)) => before.listening.clone(),
-        (Some(init), None) => listening(init),
-    };
     InstanceStatus {
         instance: spec.instance,
         app: spec.app,

@@ -67,7 +67,33 @@ pub(crate) fn plug(network: &OwnedFd, container: &OwnedFd, plug: Plug) -> Result
         route.add_route(Some(plug.hop), None, index)?;
         route.add_route(None, Some(plug.hop), index)
     })?
-    .because(|| format!("setting up {EYE} with {}", plug.address))
+    .because(|| format!("setting up {EYE} with {}", plug.address))?;
+    inside(network, || settle(&name))?.because(|| format!("waiting for the interface {name}"))
+}
+
+/// Returns when an interface whose other end came up really carries packets. The kernel would get
+/// to it by itself, but until then it drops what is sent, and whoever connects tries again only a
+/// second later. Asking for the state of the link makes it do that at once (`linkwatch_sync_dev` in
+/// net/core/link_watch.c).
+fn settle(name: &str) -> io::Result<()> {
+    const ETHTOOL_GLINK: u32 = 0x0a;
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        None,
+    )?;
+    // `struct ethtool_value`: the command and its answer.
+    let mut value = [ETHTOOL_GLINK, 0];
+    #[expect(unsafe_code, reason = "all zeros is a valid value of this plain C structure")]
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // Our names are ASCII and shorter than the field, whose rest stays zero.
+    for (place, byte) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.bytes()) {
+        *place = byte.cast_signed();
+    }
+    request.ifr_ifru.ifru_data = value.as_mut_ptr().cast();
+    #[expect(unsafe_code, reason = "both structures have the kernel's layout and outlive the call")]
+    let outcome = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Removes an instance's interface; one that is not there is fine.

@@ -1,6 +1,7 @@
 //! Who reaches whom.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::Duration;
 
 use crate::life::{SERVER, answers};
 use crate::platform::{Platform, app};
@@ -26,6 +27,21 @@ async fn an_instance_reaches_its_own_app_and_no_other() {
     // What is allowed ends with the instance.
     platform.stop(own.instance, 0).await.unwrap();
     platform.stop(other.instance, 0).await.unwrap();
+}
+
+/// A packet that is lost costs whoever connects a second: the first one must arrive, also while the
+/// kernel is busy with taking down the container before.
+#[tokio::test]
+async fn the_first_packet_to_an_instance_that_was_started_arrives() {
+    let platform = Platform::new();
+    for round in 0..30 {
+        let started = platform.instance(app(1), "exec sleep 60").await;
+        let address = SocketAddr::from((started.address.unwrap(), 5000));
+        let connected = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(900));
+        let error = connected.expect_err("nobody listens there").kind();
+        assert_eq!(error, std::io::ErrorKind::ConnectionRefused, "in round {round}");
+        platform.stop(started.instance, 0).await.unwrap();
+    }
 }
 
 #[tokio::test]
