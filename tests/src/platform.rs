@@ -171,6 +171,18 @@ impl Platform {
         child.wait().expect("its end");
     }
 
+    /// Kills its agent, as `kill -9` does.
+    ///
+    /// # Panics
+    /// When there is not just one.
+    pub fn kill_agent(&self) {
+        let data = format!("--data {} ", self.data.display());
+        let agents = crate::traces::processes(&["berth-agent serve ", &data]);
+        let [agent] = agents[..] else { panic!("not one agent: {agents:?}") };
+        let agent = nix::unistd::Pid::from_raw(agent);
+        nix::sys::signal::kill(agent, nix::sys::signal::Signal::SIGKILL).expect("it can be killed");
+    }
+
     /// Waits until `berthd serve` has ended by itself and gives its exit code.
     ///
     /// # Panics

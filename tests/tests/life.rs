@@ -37,6 +37,25 @@ fn down_stops_everything_and_the_apps_come_back_with_the_next_start() {
 }
 
 #[test]
+fn down_stops_what_an_agent_that_was_killed_has_left() {
+    let mut platform = Platform::start();
+    Repository::of_sample("static-site").deploy(&platform, "site");
+    let id = std::fs::read_to_string(platform.data.join("id")).unwrap().trim().to_owned();
+    platform.kill_agent();
+    platform.wait_end();
+    assert_eq!(platform.get("site", "/").unwrap().0, 200, "the app goes on");
+    let down = std::process::Command::new(programs().join("berthd"))
+        .args(["down", "--grace-ms", "2000", "--data"])
+        .arg(&platform.data)
+        .output()
+        .unwrap();
+    assert!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));
+    assert!(platform.get("site", "/").is_err(), "the router is gone");
+    assert!(!std::path::Path::new("/run/berth").join(&id).exists(), "its run folder is gone");
+    assert_eq!(processes(&[&id]), Vec::<i32>::new());
+}
+
+#[test]
 fn a_second_berthd_on_the_same_data_folder_is_refused() {
     let platform = Platform::start();
     let output = std::process::Command::new(programs().join("berthd"))

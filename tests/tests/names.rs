@@ -84,9 +84,8 @@ fn apps_look_names_up_whatever_of_the_platform_is_killed() {
     drop(server);
 
     // Without berthd and the agent.
-    let agent = process_of(&platform, "berth-agent serve").unwrap();
     platform.kill();
-    kill(agent);
+    platform.kill_agent();
     assert_eq!(app.finds(&platform, "service.example"), "192.0.2.72");
 
     // A new agent has the old router's sockets: the next router is asked on the same ones.

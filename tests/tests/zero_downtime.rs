@@ -34,13 +34,7 @@ fn drive(sample: &str, file: &str, form: Form) {
     platform.serve().unwrap();
     steady(&load);
 
-    let agent = std::process::Command::new("pgrep")
-        .args(["-f", &format!("berth-agent serve --data {}$", platform.data.display())])
-        .output()
-        .unwrap();
-    let agent: i32 = String::from_utf8_lossy(&agent.stdout).trim().parse().expect("one agent");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(agent), nix::sys::signal::Signal::SIGKILL)
-        .unwrap();
+    platform.kill_agent();
     // Without its agent berthd ends with 70, for its supervisor to start both again.
     assert_eq!(platform.wait_end(), 70, "{}", platform.log());
     steady(&load);

@@ -110,7 +110,8 @@ async fn hello(agent: &Agent) -> Result<(String, Ids, Network), AgentError> {
     }
 }
 
-async fn find_or_start_agent(
+/// The agent that serves the data folder, started where there is none.
+pub(crate) async fn find_or_start_agent(
     agent: &Agent,
     data: &DataFolder,
     programs: &Programs,

@@ -6,7 +6,9 @@ use anyhow::{Context, Result, bail};
 use berth_container::{Agent, AgentError, Request};
 
 use crate::args;
+use crate::boot;
 use crate::data_folder::DataFolder;
+use crate::programs::Programs;
 
 /// How long a platform that runs may take to take a new token.
 const TAKEN_MAX: Duration = Duration::from_secs(10);
@@ -18,7 +20,8 @@ fn as_root() -> Result<()> {
     Ok(())
 }
 
-/// Stops everything of a data folder. Nothing to stop is fine.
+/// Stops everything of a data folder, also what an agent that ended has left. Nothing to stop is
+/// fine.
 ///
 /// # Errors
 /// A folder that was never served, or an agent that does not do it.
@@ -28,10 +31,19 @@ pub fn run(options: &args::Down) -> Result<()> {
     let agent = Agent::at(data.agent_socket());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let request = Request::Down { grace_ms: options.grace_ms };
-    match runtime.block_on(agent.call(&request, &[])) {
-        Ok(_) | Err(AgentError::Unreachable { .. }) => Ok(()),
-        Err(error) => Err(error).context("the agent did not stop everything"),
-    }
+    runtime.block_on(async {
+        let mut stopped = agent.call(&request, &[]).await;
+        if matches!(stopped, Err(AgentError::Unreachable { .. })) {
+            // Its folder goes when it has stopped everything.
+            if !data.run_folder().exists() {
+                return Ok(());
+            }
+            let programs = Programs::install(&data.root)?;
+            boot::find_or_start_agent(&agent, &data, &programs).await?;
+            stopped = agent.call(&request, &[]).await;
+        }
+        stopped.map(drop).context("the agent did not stop everything")
+    })
 }
 
 /// Makes a new administrator's token. A platform that runs takes it at once, and the old one is
