@@ -339,7 +339,7 @@ fn berthd_killed_after_each_file_of_a_push_converges_and_no_request_fails() {
     for nth in 1.. {
         let releases = drill.rows.number(RELEASES);
         let mut come = 0;
-        let killed = drill.kill_at(&[blobs.clone()], |_, renamed| {
+        let killed = drill.kill_at(std::slice::from_ref(&blobs), |_, renamed| {
             come += renamed.len();
             come >= nth
         });
