@@ -238,7 +238,6 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
         .await
     }
 
-    /// Probes in the background; what needs no probe is ready at once.
     fn publish(&mut self) {
         let (shared, app) = (Arc::clone(&self.shared), self.app);
         self.jobs.ensure(Job::Publish, || {

@@ -64,7 +64,7 @@ pub(super) fn shown(path: &[u8]) -> String {
             text.push_str(&format!("\\x{byte:02x}"));
         }
         if text.len() > PATH_BYTES_MAX {
-            text.truncate(text.floor_char_boundary(300));
+            text.truncate(text.floor_char_boundary(PATH_BYTES_MAX));
             text.push('…');
             break;
         }
