@@ -19,7 +19,23 @@ pub(super) async fn checks(actions: &RoomActions) -> Vec<Check> {
             "it does not answer; it goes on with its last routes, and is started again when it ends",
         )
     };
-    vec![agent, router, disk(&actions.pipeline.disk)]
+    let release = rustix::system::uname();
+    vec![agent, router, disk(&actions.pipeline.disk), kernel(&release.release().to_string_lossy())]
+}
+
+/// Containers see their layers under shifted user ids, which overlayfs takes since Linux 5.19.
+fn kernel(release: &str) -> Check {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let version = (numbers.next().and_then(Result::ok), numbers.next().and_then(Result::ok));
+    match version {
+        (Some(major), Some(minor)) if (major, minor) >= (5, 19) => {
+            well("kernel", &format!("Linux {release}"))
+        }
+        _ => ill(
+            "kernel",
+            &format!("Linux {release}: containers need 5.19 or newer; start a newer kernel"),
+        ),
+    }
 }
 
 fn well(name: &str, detail: &str) -> Check {
@@ -42,5 +58,26 @@ fn disk(disk: &Disk) -> Check {
             }
         }
         Err(error) => ill("disk", &format!("cannot look at {folder}: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_before_5_19_is_named_with_what_to_do() {
+        for (release, ok) in [
+            ("5.19.0", true),
+            ("6.1.0-18-amd64", true),
+            ("10.0", true),
+            ("5.18.19", false),
+            ("5.10.0-28-cloud-amd64", false),
+            ("unknown", false),
+        ] {
+            let check = kernel(release);
+            assert_eq!(check.ok, ok, "{release}");
+            assert!(check.detail.contains(release));
+        }
     }
 }
