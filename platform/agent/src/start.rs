@@ -25,8 +25,8 @@ use crate::server::Answer;
 const START_TIME_MAX: Duration = Duration::from_secs(120);
 /// Longest run of a command or a build.
 pub(crate) const TIME_MS_MAX: u32 = 86_400_000;
-/// Free space of the data folder's disk below which nothing is started: the smaller of 10 % and
-/// this.
+/// Free space of the data folder's disk below which nothing is built or run: the smaller of 10 %
+/// and this. Instances are started down to an eighth of it: what served must come up again.
 const FREE_BYTES_MIN: u64 = 2 << 30;
 
 pub(crate) fn handle(context: &Arc<Context>, start: Start, descriptors: Vec<OwnedFd>) -> Answer {
@@ -116,7 +116,11 @@ fn check_machine(context: &Context, start: &Start) -> Result<(), Failure> {
     }
     let disk = rustix::fs::statvfs(&context.data).because(|| "measuring the data folder's disk")?;
     let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
-    let least = (all / 10).min(FREE_BYTES_MIN);
+    let floor = (all / 10).min(FREE_BYTES_MIN);
+    let least = match start.role {
+        Role::Instance => floor / 8,
+        Role::Run | Role::Build => floor,
+    };
     if free < least {
         return Err(Failure::new(
             FailureCode::Limit,

@@ -78,7 +78,7 @@ async fn space_that_an_app_frees_goes_back_to_the_machine() {
 }
 
 #[tokio::test]
-async fn nothing_is_started_on_a_disk_that_is_almost_full() {
+async fn on_a_disk_that_is_almost_full_nothing_but_instances_is_started() {
     let mut disk = SmallDisk::new(400);
     let platform = Platform::within(Surroundings::Plain, |data| disk.mount(data));
     assert_eq!(platform.script(|_| {}, "true").await.0.code, 0);
@@ -89,6 +89,9 @@ async fn nothing_is_started_on_a_disk_that_is_almost_full() {
     };
     assert_eq!(code, FailureCode::Limit);
     assert!(message.contains("MiB must stay free"), "{message}");
+    // An app that must be started anew has some of that room.
+    let app = platform.instance(app(2), "sleep 60").await;
+    platform.stop(app.instance, 0).await.unwrap();
     fs::remove_file(filler).unwrap();
     assert_eq!(platform.script(|_| {}, "true").await.0.code, 0);
 }
