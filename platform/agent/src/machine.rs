@@ -1,8 +1,11 @@
 //! The machine's registry: which data folder has which index.
 //!
 //! Several platforms and parallel tests live on one machine. The index gives a data folder its
-//! range of user ids, its /16 and its interface name. The registry is root's, under a lock; an
-//! entry whose data folder is gone, or is another one now, is collected.
+//! range of user ids, its interface name and, unless the operator named another one, its /16. The
+//! registry is root's, under a lock; an entry whose data folder is gone, or is another one now, is
+//! collected.
+
+mod docker;
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -10,7 +13,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use berth_container::{FailureCode, Ids};
+use berth_container::{FailureCode, Ids, NetworkRange};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
@@ -27,10 +30,12 @@ const INDICES: u8 = 24;
 /// Two blocks belong to the platform, two to each app.
 const APP_BLOCKS: u16 = 1023;
 
-/// What an index gives.
+/// What a data folder has of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Share {
-    pub(crate) index: u8,
+    index: u8,
+    /// The operator's word about its network.
+    range: Option<NetworkRange>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -42,9 +47,21 @@ struct Registry {
 struct Entry {
     index: u8,
     data: PathBuf,
+    /// The operator's; the index gives it where there is none.
+    #[serde(default)]
+    range: Option<NetworkRange>,
 }
 
 impl Share {
+    pub(crate) fn new(index: u8, range: Option<NetworkRange>) -> Self {
+        Self { index, range }
+    }
+
+    /// The /16 that the operator asked for, if so.
+    pub(crate) fn range(self) -> Option<NetworkRange> {
+        self.range
+    }
+
     /// First host user id of the range.
     pub(crate) fn uid_base(self) -> u32 {
         UID_FIRST + u32::from(self.index) * UID_RANGE
@@ -64,7 +81,8 @@ impl Share {
 
     /// First address of the /16.
     pub(crate) fn network(self) -> Ipv4Addr {
-        Ipv4Addr::new(10, 200 + self.index, 0, 0)
+        let of_index = Ipv4Addr::new(10, 200 + self.index, 0, 0);
+        self.range.map_or(of_index, NetworkRange::base)
     }
 
     /// The host's end of the uplink.
@@ -77,52 +95,84 @@ fn interface(index: u8) -> String {
     format!("berth{index}")
 }
 
-/// The share of the data folder `data` with the id `data_id`, the same at each call while the
-/// folder exists. `collect` clears away what a data folder that is gone left on the machine; where
-/// it fails, the entry stays for the next time.
+/// What a start asks for.
+pub(crate) struct Asked<'a> {
+    pub(crate) data_id: &'a str,
+    pub(crate) data: &'a Path,
+    pub(crate) range: Option<NetworkRange>,
+    /// Its network is there, and instances may run in it: it stays as it is, whatever is asked for.
+    pub(crate) in_place: bool,
+}
+
+/// The share of a data folder, the same at each call while the folder exists and the operator asks
+/// for the same range. `collect` clears away what a data folder that is gone left on the machine;
+/// where it fails, the entry stays for the next time.
+///
+/// A range that the operator named is looked at whenever the network is made anew. The one of an
+/// index is given once.
 pub(crate) fn share(
-    data_id: &str,
-    data: &Path,
+    asked: &Asked<'_>,
     collect: impl Fn(&str, Share) -> Result<(), Failure>,
 ) -> Result<Share, Failure> {
     with_registry(|registry| {
         registry.entries.retain(|id, entry| {
-            if id == data_id || entry.is_alive(id) {
+            if id == asked.data_id || entry.is_alive(id) {
                 return true;
             }
-            let collected = collect(id, Share { index: entry.index });
+            let collected = collect(id, entry.share());
             if let Err(failure) = &collected {
                 eprintln!("berth-agent: clearing away after {}: {failure}", entry.data.display());
             }
             collected.is_err()
         });
-        if let Some(entry) = registry.entries.get_mut(data_id) {
-            entry.data = data.to_path_buf();
-            return Ok(Share { index: entry.index });
-        }
-        let busy = Busy::read()?;
-        let taken: Vec<u8> = registry.entries.values().map(|entry| entry.index).collect();
-        let index = (0..INDICES)
-            .find(|index| !taken.contains(index) && busy.allows(Share { index: *index }))
-            .ok_or_else(|| {
-                Failure::new(
-                    FailureCode::Limit,
-                    format!(
-                        "this machine has no free index for {}: {} data folders are registered \
-                         in {FOLDER}, and the other ranges of user ids or addresses \
-                         (10.200.0.0/16 upward) are in use; remove a data folder or a route",
-                        data.display(),
-                        taken.len()
-                    ),
-                )
-            })?;
-        let entry = Entry { index, data: data.to_path_buf() };
-        registry.entries.insert(data_id.to_owned(), entry);
-        Ok(Share { index })
+        let own = registry.entries.remove(asked.data_id).map(|entry| entry.share());
+        let share = match own {
+            Some(own) if asked.in_place => own,
+            Some(own) if own.range.is_none() && asked.range.is_none() => own,
+            own => fresh(asked, own, registry)?,
+        };
+        let entry =
+            Entry { index: share.index, data: asked.data.to_path_buf(), range: share.range };
+        registry.entries.insert(asked.data_id.to_owned(), entry);
+        Ok(share)
+    })
+}
+
+/// A share that overlaps nobody's; `own` is the one that the data folder had, whose index stays.
+fn fresh(asked: &Asked<'_>, own: Option<Share>, others: &Registry) -> Result<Share, Failure> {
+    let busy = Busy::read(others)?;
+    if let Some(index) = own.map(|own| own.index) {
+        let share = Share::new(index, asked.range);
+        return busy.has_room(share).map(|()| share);
+    }
+    let taken: Vec<u8> = others.entries.values().map(|entry| entry.index).collect();
+    let mut free = (0..INDICES)
+        .filter(|index| !taken.contains(index) && busy.allows_ids(*index))
+        .map(|index| Share::new(index, asked.range));
+    let share = match asked.range {
+        Some(_) => free.next().map(|share| busy.has_room(share).map(|()| share)).transpose()?,
+        None => free.find(|share| busy.has_room(*share).is_ok()),
+    };
+    share.ok_or_else(|| {
+        Failure::new(
+            FailureCode::Limit,
+            format!(
+                "this machine has no free index for {}: {} data folders are registered in \
+                 {FOLDER}, and the other ranges of user ids or addresses (10.200.0.0/16 upward) \
+                 are in use; remove a data folder or a route, or name another range of addresses \
+                 as `range` in the section `network` of the configuration",
+                asked.data.display(),
+                taken.len()
+            ),
+        )
     })
 }
 
 impl Entry {
+    fn share(&self) -> Share {
+        Share::new(self.index, self.range)
+    }
+
     fn is_alive(&self, data_id: &str) -> bool {
         fs::read_to_string(self.data.join("id")).is_ok_and(|id| id.trim() == data_id)
     }
@@ -170,29 +220,61 @@ fn private_file(path: &Path) -> Result<File, Failure> {
 struct Busy {
     /// First and last user id.
     uids: Vec<(u32, u32)>,
-    /// Interface, first and last address of each route.
-    routes: Vec<(String, u32, u32)>,
+    networks: Vec<Taken>,
+}
+
+/// Addresses that are somebody's.
+#[derive(Debug)]
+struct Taken {
+    /// In words.
+    whose: String,
+    /// The interface of a route.
+    interface: Option<String>,
+    first: u32,
+    last: u32,
 }
 
 impl Busy {
-    fn read() -> Result<Self, Failure> {
+    fn read(others: &Registry) -> Result<Self, Failure> {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let mut uids = passwd_ids(&read("/etc/passwd"));
         uids.extend(subordinate_ids(&read("/etc/subuid")));
         uids.extend(subordinate_ids(&read("/etc/subgid")));
         let routes = fs::read_to_string("/proc/net/route").because(|| "reading the routes")?;
-        Ok(Self { uids, routes: route_ranges(&routes) })
+        let platforms = others.entries.values().map(|entry| {
+            let first = u32::from(entry.share().network());
+            let whose = format!("the platform in {}", entry.data.display());
+            Taken { whose, interface: None, first, last: first + 0xffff }
+        });
+        let pools = docker::pools().into_iter().map(|(text, first, last)| {
+            let whose = format!("Docker's configuration, which has {text}");
+            Taken { whose, interface: None, first, last }
+        });
+        Ok(Self { uids, networks: platforms.chain(pools).chain(route_ranges(&routes)).collect() })
     }
 
-    fn allows(&self, share: Share) -> bool {
-        let (uid, net) = (share.uid_base(), u32::from(share.network()));
-        let uid_free = !self.uids.iter().any(|(a, b)| *a < uid + UID_RANGE && *b >= uid);
+    fn allows_ids(&self, index: u8) -> bool {
+        let uid = Share::new(index, None).uid_base();
+        !self.uids.iter().any(|(a, b)| *a < uid + UID_RANGE && *b >= uid)
+    }
+
+    /// Refuses a network that overlaps somebody's, by name.
+    fn has_room(&self, share: Share) -> Result<(), Failure> {
+        let net = u32::from(share.network());
         let own = share.interface();
-        let net_free = !self
-            .routes
-            .iter()
-            .any(|(interface, a, b)| *interface != own && *a <= net + 0xffff && *b >= net);
-        uid_free && net_free
+        let whose = self.networks.iter().find(|taken| {
+            taken.interface.as_ref() != Some(&own)
+                && taken.first <= net + 0xffff
+                && taken.last >= net
+        });
+        whose.map_or(Ok(()), |taken| {
+            Err(Failure::refused(format!(
+                "the instances' network {}/16 overlaps {}; name another one as `range` in the \
+                 section `network` of the configuration",
+                share.network(),
+                taken.whose
+            )))
+        })
     }
 }
 
@@ -211,13 +293,17 @@ fn subordinate_ids(text: &str) -> Vec<(u32, u32)> {
     text.lines().filter_map(range).collect()
 }
 
-/// Routes of `/proc/net/route` but the default one; Docker's pools show as those of its bridges.
-fn route_ranges(text: &str) -> Vec<(String, u32, u32)> {
+/// Routes of `/proc/net/route` but the default one; networks of Docker that exist show as those of
+/// its bridges.
+fn route_ranges(text: &str) -> Vec<Taken> {
     let range = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let number = |field: usize| u32::from_str_radix(fields.get(field)?, 16).ok();
         let (first, mask) = (number(1)?.swap_bytes(), number(7)?.swap_bytes());
-        (mask != 0).then(|| (fields[0].to_owned(), first, first | !mask))
+        let (interface, bits) = (fields[0].to_owned(), mask.count_ones());
+        let whose = format!("the route {}/{bits} by {interface}", Ipv4Addr::from(first));
+        let interface = Some(interface);
+        (mask != 0).then_some(Taken { whose, interface, first, last: first | !mask })
     };
     text.lines().skip(1).filter_map(range).collect()
 }
@@ -228,7 +314,7 @@ mod tests {
 
     #[test]
     fn the_last_index_ends_below_the_last_user_id() {
-        let last = Share { index: INDICES - 1 };
+        let last = Share::new(INDICES - 1, None);
         assert!(last.uid_base().checked_add(UID_RANGE).is_some());
         assert!(u32::from(APP_BLOCKS) * 2 + 2 <= UID_RANGE / BLOCK_IDS);
     }
@@ -238,19 +324,27 @@ mod tests {
         let table = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\n\
                      eth0\t00000000\t0100A8C0\t0003\t0\t0\t0\t00000000\t0\n\
                      vpn0\t0000C80A\t00000000\t0001\t0\t0\t0\t00C0FFFF\t0\n";
-        let mut busy = Busy { uids: Vec::new(), routes: route_ranges(table) };
-        assert!(!busy.allows(Share { index: 0 }), "10.200.0.0/18 is routed elsewhere");
-        assert!(busy.allows(Share { index: 1 }));
+        let of = |index| Share::new(index, None);
+        let mut busy = Busy { uids: Vec::new(), networks: route_ranges(table) };
+        let refused = busy.has_room(of(0)).unwrap_err().message;
+        assert!(
+            refused.contains("10.200.0.0/16 overlaps the route 10.200.0.0/18 by vpn0"),
+            "{refused}"
+        );
+        busy.has_room(of(1)).unwrap();
+        assert!(busy.allows_ids(1));
         busy.uids = subordinate_ids("someone:671088640:65536\n");
-        assert!(!busy.allows(Share { index: 1 }), "the ids are delegated to someone");
-        assert!(busy.allows(Share { index: 2 }));
+        assert!(!busy.allows_ids(1), "the ids are delegated to someone");
+        assert!(busy.allows_ids(2));
     }
 
     #[test]
     fn its_own_interface_does_not_make_an_index_busy() {
         let table = "head\nberth3\t0000CB0A\t00000000\t0003\t0\t0\t0\t0000FFFF\t0\n";
         let busy =
-            Busy { uids: passwd_ids("root:x:0:0::/root:/bin/sh"), routes: route_ranges(table) };
-        assert!(busy.allows(Share { index: 3 }));
+            Busy { uids: passwd_ids("root:x:0:0::/root:/bin/sh"), networks: route_ranges(table) };
+        assert!(busy.allows_ids(3));
+        busy.has_room(Share::new(3, None)).unwrap();
+        busy.has_room(Share::new(4, "10.203.0.0/16".parse().ok())).unwrap_err();
     }
 }

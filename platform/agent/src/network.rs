@@ -4,8 +4,8 @@
 //! instance, no bridges. The host gets one uplink, one route, one nft table, and a pair of FORWARD
 //! rules beside Docker's; all are put back every few seconds, because others remove them.
 //! Whatever is not named here is dropped: an instance reaches the outside by the default route,
-//! the name service and the router's ports, never the host, another app, a container of others or the metadata
-//! address.
+//! the name service and the router's ports, never the host, another app, a container of others or
+//! the metadata address. The operator may keep it from private addresses outside as well.
 
 mod addresses;
 mod forward;
@@ -19,7 +19,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use berth_container::Network;
+use berth_container::{Network, NetworkSettings};
 
 use crate::failure::{Because, Failure};
 use crate::machine::Share;
@@ -32,6 +32,8 @@ pub(crate) use namespace::inside;
 #[derive(Debug)]
 pub(crate) struct Net {
     share: Share,
+    /// Instances may reach private addresses by the default route.
+    private_ranges: bool,
     data_id: String,
     namespace: OwnedFd,
     /// Ports of the router, which instances may reach on the host.
@@ -71,13 +73,24 @@ fn pin(run: &Path) -> std::path::PathBuf {
     run.join("net")
 }
 
+/// Whether the namespace of a data folder exists, with what runs in it.
+pub(crate) fn is_there(run: &Path) -> bool {
+    namespace::is_pinned(&pin(run))
+}
+
 impl Net {
     /// Finds or makes the namespace, the uplink and the rules.
-    pub(crate) fn open(run: &Path, data_id: &str, share: Share) -> Result<Self, Failure> {
+    pub(crate) fn open(
+        run: &Path,
+        data_id: &str,
+        share: Share,
+        private_ranges: bool,
+    ) -> Result<Self, Failure> {
         let pin = pin(run);
         let namespace = namespace::open_or_make(&pin)?;
         let net = Self {
             share,
+            private_ranges,
             data_id: data_id.to_owned(),
             namespace,
             router_ports: Mutex::new(kept_ports(run)),
@@ -87,7 +100,7 @@ impl Net {
         };
         net.make_uplink(&pin)?;
         inside(&net.namespace, namespace::settings)??;
-        rules::replace_inside(&net.namespace, share)?;
+        rules::replace_inside(&net.namespace, share, private_ranges)?;
         net.reconcile()?;
         Ok(net)
     }
@@ -95,7 +108,9 @@ impl Net {
     /// What berthd and the router must know.
     pub(crate) fn facts(&self) -> Network {
         let base = self.share.network();
-        Network { base, gateway: gateway(base) }
+        let settings =
+            NetworkSettings { range: self.share.range(), private_ranges: self.private_ranges };
+        Network { base, gateway: gateway(base), settings }
     }
 
     /// The namespace of all instances.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_container::FailureCode;
+use berth_container::{FailureCode, NetworkSettings};
 use rustix::fs::{FlockOperation, flock, fstatfs};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::failure::{Because, Failure};
 use crate::instances::{self, Instances};
 use crate::layers::{self, Trees};
-use crate::machine::Share;
+use crate::machine::{Asked, Share};
 use crate::network::{self, Addresses, Net};
 use crate::worker::{self, Workers};
 use crate::{confined, disk, machine, server, tool};
@@ -34,7 +34,7 @@ const RECONCILE: Duration = Duration::from_secs(3);
 const QUARANTINE_MS: i64 = 60_000;
 
 /// The whole life of the agent.
-pub(crate) fn serve(data: &Path) -> Result<(), Failure> {
+pub(crate) fn serve(data: &Path, settings: NetworkSettings) -> Result<(), Failure> {
     if !rustix::process::geteuid().is_root() {
         return Err(Failure::refused("berth-agent serve needs root"));
     }
@@ -42,7 +42,7 @@ pub(crate) fn serve(data: &Path) -> Result<(), Failure> {
     let data = fs::canonicalize(data).because(|| format!("finding {}", data.display()))?;
     let data_id = read_id(&data)?;
     let _lock = lock(&data)?;
-    let context = Arc::new(open(data, data_id)?);
+    let context = Arc::new(open(data, data_id, settings)?);
     context.log.line(format_args!("agent {} begins", std::process::id()));
     context.log.line(format_args!("disks are {}", disk::kind(&context.disks())));
     instances::adopt_all(&context)?;
@@ -87,9 +87,11 @@ fn lock(data: &Path) -> Result<OwnedFd, Failure> {
     Ok(file.into())
 }
 
-fn open(data: PathBuf, data_id: String) -> Result<Context, Failure> {
+fn open(data: PathBuf, data_id: String, settings: NetworkSettings) -> Result<Context, Failure> {
     let log = AgentLog::open(&data.join("agent.log"));
-    let share = machine::share(&data_id, &data, collect)?;
+    let in_place = network::is_there(&Path::new(RUN).join(&data_id));
+    let asked = Asked { data_id: &data_id, data: &data, range: settings.range, in_place };
+    let share = machine::share(&asked, collect)?;
     let run = run_folder(&data_id)?;
     for (folder, mode) in [
         (run.join("i"), 0o711),
@@ -104,7 +106,7 @@ fn open(data: PathBuf, data_id: String) -> Result<Context, Failure> {
     let control = Some(ids.control);
     std::os::unix::fs::chown(run.join("ctl"), control, control)
         .because(|| "giving the control sockets' folder to berthd")?;
-    let net = Net::open(&run, &data_id, share)?;
+    let net = Net::open(&run, &data_id, share, settings.private_ranges)?;
     let cgroups = Hierarchy::open(&data_id)?;
     cgroups.leaf("runs").create_unlimited()?;
     let own = std::env::current_exe().because(|| "finding this program")?;

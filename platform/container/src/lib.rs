@@ -7,7 +7,9 @@
 
 pub mod client;
 pub mod logfile;
+pub mod network;
 pub mod wire;
 
 pub use client::{Agent, AgentError, Session};
+pub use network::{BadRange, NetworkRange, NetworkSettings};
 pub use wire::*;

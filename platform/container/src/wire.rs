@@ -9,6 +9,8 @@ use std::net::Ipv4Addr;
 use berth_model::{AppId, Digest, InstanceId, Limits};
 use serde::{Deserialize, Serialize};
 
+use crate::network::NetworkSettings;
+
 /// Version of this protocol. An agent understands this one and the one before.
 pub const PROTOCOL: u32 = 1;
 /// Largest message.
@@ -367,6 +369,9 @@ pub struct Network {
     pub base: Ipv4Addr,
     /// The host's end of the uplink: where requests come from.
     pub gateway: Ipv4Addr,
+    /// What it follows. An agent that does not say so knows of no settings.
+    #[serde(default)]
+    pub settings: NetworkSettings,
 }
 
 /// How a process ended.

@@ -13,7 +13,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use berth_container::{
-    Agent, AgentError, FailureCode, Ids, Network, PROTOCOL, Program, Reply, Request,
+    Agent, AgentError, FailureCode, Ids, Network, NetworkSettings, PROTOCOL, Program, Reply,
+    Request,
 };
 
 use crate::args;
@@ -50,7 +51,7 @@ pub struct Booted {
 ///
 /// # Errors
 /// Whatever is missing or refused, with what to do about it.
-pub fn boot(options: &args::Serve) -> Result<Booted> {
+pub fn boot(options: &args::Serve, settings: NetworkSettings) -> Result<Booted> {
     if !rustix::process::geteuid().is_root() {
         bail!(
             "berthd serve must be started as root: it gives containers to apps through its agent. \
@@ -74,7 +75,8 @@ pub fn boot(options: &args::Serve) -> Result<Booted> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (agent, ids, network, http) = runtime.block_on(async {
         let agent = Agent::at(data.agent_socket());
-        let (ids, network) = find_or_start_agent(&agent, &data, &programs).await?;
+        let (ids, network) = find_or_start_agent(&agent, &data, &programs, settings).await?;
+        check_range(&data, &network, settings)?;
         data.lay_out(&ids)?;
         let http = start_workers(&agent, &data, &ids, options.http).await?;
         anyhow::Ok((agent, ids, network, http))
@@ -115,29 +117,51 @@ pub(crate) async fn find_or_start_agent(
     agent: &Agent,
     data: &DataFolder,
     programs: &Programs,
+    settings: NetworkSettings,
 ) -> Result<(Ids, Network)> {
     match hello(agent).await {
-        Ok((build, ids, network)) if build == programs.build_id => return Ok((ids, network)),
+        Ok((build, ids, network))
+            if build == programs.build_id
+                && network.settings.private_ranges == settings.private_ranges =>
+        {
+            return Ok((ids, network));
+        }
         // Refused: an agent of an older protocol.
         Ok(_) | Err(AgentError::Failed { .. }) => {
-            // Another build's: it leaves, its containers stay and are adopted.
+            // Another build's, or one with another rule for its instances: it leaves, its containers stay and are adopted.
             agent.call(&Request::Retire, &[]).await.context("the old agent does not retire")?;
         }
         Err(AgentError::Unreachable { .. }) => {}
         Err(error) => return Err(error).context("the agent does not answer as it should"),
     }
-    start_agent(data, programs)?;
+    start_agent(data, programs, settings)?;
     let (_, ids, network) = hello(agent).await.context("the agent that was just started")?;
     Ok((ids, network))
 }
 
-fn start_agent(data: &DataFolder, programs: &Programs) -> Result<()> {
+/// What instances run in is not taken away from under them: the agent keeps it.
+fn check_range(data: &DataFolder, network: &Network, settings: NetworkSettings) -> Result<()> {
+    if network.settings.range == settings.range {
+        return Ok(());
+    }
+    let asked = settings.range.map_or("no range".to_owned(), |range| format!("{range}"));
+    bail!(
+        "the configuration asks for {asked} in its section `network`, but the network of this \
+         platform's instances is {}/16 and stays so while it is there: `berthd down --data {}` \
+         and start again, or take the change back",
+        network.base,
+        data.root.display()
+    )
+}
+
+fn start_agent(data: &DataFolder, programs: &Programs, settings: NetworkSettings) -> Result<()> {
     let program = programs.folder.join("berth-agent");
     let mut child =
         Command::new(&program)
             .arg("serve")
             .arg("--data")
             .arg(&data.root)
+            .args(network_options(settings))
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .envs(std::env::vars_os().filter(|(name, _)| {
@@ -159,6 +183,12 @@ fn start_agent(data: &DataFolder, programs: &Programs) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn network_options(settings: NetworkSettings) -> Vec<String> {
+    let range = settings.range.map(|range| ["--network".to_owned(), range.to_string()]);
+    let closed = (!settings.private_ranges).then(|| "--no-private-ranges".to_owned());
+    range.into_iter().flatten().chain(closed).collect()
 }
 
 async fn start_workers(

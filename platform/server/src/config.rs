@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use berth_container::NetworkSettings;
 use berth_model::rollout::Timeouts;
 use serde::Deserialize;
 
@@ -20,6 +21,8 @@ pub struct Config {
     pub push: PushConfig,
     /// What a build may reach.
     pub build: BuildConfig,
+    /// Where instances are, and what of the outside they reach.
+    pub network: NetworkSettings,
     /// What is kept free on the disk.
     pub disk: DiskConfig,
     /// Names that the API answers to besides the loopback ones.
@@ -95,6 +98,17 @@ mod tests {
         std::fs::write(&file, "[deploy]\nmonitor_ms = 1\nmonitr_ms = 2\n").unwrap();
         let error = format!("{:#}", Config::read(Some(&file)).unwrap_err());
         assert!(error.contains("monitr_ms") && error.contains("line 3"), "{error}");
+    }
+
+    #[test]
+    fn a_network_that_cannot_be_is_an_error_with_its_line() {
+        let config: Config =
+            toml::from_str("[network]\nrange = '10.77.0.0/16'\nprivate_ranges = false\n").unwrap();
+        assert_eq!(config.network.range, "10.77.0.0/16".parse().ok());
+        assert!(!config.network.private_ranges);
+        let error = toml::from_str::<Config>("[network]\nrange = '10.77.8.0/24'\n").unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("10.77.8.0/24") && error.contains("line 2"), "{error}");
     }
 
     #[test]

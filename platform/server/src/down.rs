@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use berth_container::{Agent, AgentError, Request};
+use berth_container::{Agent, AgentError, NetworkSettings, Request};
 
 use crate::args;
 use crate::boot;
@@ -39,7 +39,9 @@ pub fn run(options: &args::Down) -> Result<()> {
                 return Ok(());
             }
             let programs = Programs::install(&data.root)?;
-            boot::find_or_start_agent(&agent, &data, &programs).await?;
+            // The network that is there stays what it is until it is removed.
+            let settings = NetworkSettings::default();
+            boot::find_or_start_agent(&agent, &data, &programs, settings).await?;
             stopped = agent.call(&request, &[]).await;
         }
         stopped.map(drop).context("the agent did not stop everything")

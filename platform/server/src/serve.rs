@@ -47,7 +47,7 @@ const BUILDPACK_BYTES_MAX: u64 = 4 << 20;
 pub fn run(options: &args::Serve) -> Result<u8> {
     log::start();
     let config = Config::read(options.config.as_deref())?;
-    let booted = boot(options)?;
+    let booted = boot(options, config.network)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(serve(options, config, booted))?;
     // Blocking reads of tools that hang must not hold the end up.

@@ -41,9 +41,14 @@ fn open(pin: &Path) -> Option<OwnedFd> {
     (fstatfs(&file).ok()?.f_type == NSFS_MAGIC).then(|| file.into())
 }
 
+/// Whether a namespace is pinned there.
+pub(super) fn is_pinned(pin: &Path) -> bool {
+    open(pin).is_some()
+}
+
 /// Removes the pin; one that is not there is fine.
 pub(super) fn unpin(pin: &Path) -> Result<(), Failure> {
-    if open(pin).is_some() {
+    if is_pinned(pin) {
         unmount(pin, UnmountFlags::DETACH).because(|| format!("unpinning {}", pin.display()))?;
     }
     match fs::remove_file(pin) {

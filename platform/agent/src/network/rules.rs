@@ -14,6 +14,9 @@ use crate::machine::Share;
 /// Names that one instance may ask for in a second.
 const NAMES_PER_S_MAX: u32 = 500;
 
+/// What RFC 1918 and RFC 6598 keep for private networks and between a provider and its customers.
+const PRIVATE: &str = "10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10";
+
 /// Interfaces of instances begin with this; see `link`.
 const INSTANCES: &str = "i*";
 
@@ -109,9 +112,22 @@ pub(super) fn remove_from_host(data_id: &str) -> Result<(), Failure> {
 }
 
 /// Makes the namespace's table anew. Who may talk to whom is put in by `replace_talks`.
-pub(super) fn replace_inside(namespace: &OwnedFd, share: Share) -> Result<(), Failure> {
+pub(super) fn replace_inside(
+    namespace: &OwnedFd,
+    share: Share,
+    private_ranges: bool,
+) -> Result<(), Failure> {
     let base = share.network();
     let (host, names) = (gateway(base), name_service(base));
+    // Before what is established, so that it counts for connections that are there, too.
+    let private = if private_ranges {
+        String::new()
+    } else {
+        format!(
+            "iifname \"{INSTANCES}\" oifname \"{UPLINK}\" ip daddr != {host} \
+             ip daddr {{ {PRIVATE} }} drop"
+        )
+    };
     // An instance that floods the name service is held back here, where it costs the router
     // nothing. That comes before what is established, or one source port would have no bound.
     let lines = format!(
@@ -128,6 +144,7 @@ pub(super) fn replace_inside(namespace: &OwnedFd, share: Share) -> Result<(), Fa
          \x20   iifname \"lo\" accept\n\
          \x20 }}\n\
          \x20 chain forward {{ type filter hook forward priority filter; policy drop;\n\
+         \x20   {private}\n\
          \x20   ct state established,related accept\n\
          \x20   iifname \"{UPLINK}\" ip saddr {host} oifname \"{INSTANCES}\" accept\n\
          \x20   iifname \"{INSTANCES}\" oifname \"{INSTANCES}\" ip saddr . ip daddr @talks accept\n\
@@ -160,10 +177,10 @@ mod tests {
 
     #[test]
     fn the_host_table_opens_the_routers_ports_only() {
-        let text = host_table(Share { index: 3 }, "0123", Some("eth0"), &BTreeSet::from([8080]));
+        let text = host_table(Share::new(3, None), "0123", Some("eth0"), &BTreeSet::from([8080]));
         assert!(text.contains("tcp dport { 8080 } accept\n    drop"), "{text}");
         assert!(text.contains("oifname != \"eth0\" drop"), "{text}");
-        let none = host_table(Share { index: 3 }, "0123", None, &BTreeSet::new());
+        let none = host_table(Share::new(3, None), "0123", None, &BTreeSet::new());
         assert!(!none.contains("dport"), "{none}");
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Platform {
     pub(crate) process: Option<Child>,
     layer: Digest,
     surroundings: Surroundings,
+    /// Further options of the agent.
+    pub(crate) options: Vec<String>,
 }
 
 /// What the agent finds itself in.
@@ -103,6 +105,20 @@ impl Platform {
 
     /// The same, with a data folder that `prepare` worked on before anything is in it.
     pub(crate) fn within(surroundings: Surroundings, prepare: impl FnOnce(&Path)) -> Self {
+        let mut platform = Self::prepared(surroundings, prepare);
+        platform.begin();
+        platform
+    }
+
+    /// An agent with further options.
+    pub(crate) fn with(options: &[&str]) -> Self {
+        let mut platform = Self::prepared(Surroundings::Plain, |_| {});
+        platform.options = options.iter().map(|option| (*option).to_owned()).collect();
+        platform.begin();
+        platform
+    }
+
+    fn prepared(surroundings: Surroundings, prepare: impl FnOnce(&Path)) -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let data =
             PathBuf::from(format!("/var/lib/berth-test/agent-{}-{number}", std::process::id()));
@@ -117,9 +133,7 @@ impl Platform {
         let layer = Digest::from_sha256([7; 32]);
         plant(&data.join("trees").join(layer.hex()));
         let agent = Agent::at(format!("/run/berth/{id}/agent.sock"));
-        let mut platform = Self { data, id, agent, process: None, layer, surroundings };
-        platform.begin();
-        platform
+        Self { data, id, agent, process: None, layer, surroundings, options: Vec::new() }
     }
 
     /// Starts the agent and waits until it listens.
@@ -141,6 +155,7 @@ impl Platform {
             .arg(self.data.join("bin/test/berth-agent"))
             .args(["serve", "--data"])
             .arg(&self.data)
+            .args(&self.options)
             .env("BERTH_AGENT_ADDRESS_QUARANTINE_MS", "1000")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

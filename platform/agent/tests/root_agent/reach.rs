@@ -231,3 +231,115 @@ async fn an_instance_has_no_ipv6_but_its_own_loopback() {
     let links = must("ip -6 -o addr");
     assert!(!links.contains("berth"), "the uplink has IPv6: {links}");
 }
+
+/// The first two bytes of a /16 that no other test has, neither at the same time nor as what a
+/// killed one left in the machine's registry.
+fn own_range() -> [u8; 2] {
+    [10, 64 + u8::try_from(std::process::id() % 128).unwrap()]
+}
+
+/// What an agent says that does not start with this range.
+fn refusal(platform: &Platform, range: &str) -> String {
+    let output = Command::new(platform.data.join("bin/test/berth-agent"))
+        .args(["serve", "--data"])
+        .arg(&platform.data)
+        .args(["--network", range])
+        .output()
+        .unwrap();
+    assert!(!output.status.success() && !platform.run().exists(), "{range} was taken");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[tokio::test]
+async fn the_operators_range_is_taken_and_stays_while_instances_run_in_it() {
+    let _scene = Scene::enter();
+    let [a, b] = own_range();
+    let range = format!("{a}.{b}.0.0/16");
+    let mut platform = Platform::with(&["--network", &range]);
+    let started = platform.instance(app(1), SERVER).await;
+    assert_eq!(started.address.unwrap().octets()[..2], [a, b]);
+    answers(started.address.unwrap()).await;
+    gets_out(&platform, started.instance).await;
+    // Another route or another wish: what runs goes on as it is.
+    must(&format!("ip route add {a}.{b}.7.0/24 dev second"));
+    for options in [vec!["--network".to_owned(), "172.30.0.0/16".to_owned()], Vec::new()] {
+        platform.kill_agent();
+        platform.options = options;
+        platform.begin();
+        assert!(get(started.address.unwrap()).unwrap().contains("hello"));
+        let next = platform.instance(app(1), SERVER).await;
+        assert_eq!(next.address.unwrap().octets()[..2], [a, b]);
+    }
+    platform.down().await;
+    // Nothing runs: another wish counts.
+    platform.begin();
+    let started = platform.instance(app(1), SERVER).await;
+    assert!((200..224).contains(&started.address.unwrap().octets()[1]), "{:?}", started.address);
+}
+
+#[tokio::test]
+async fn a_range_that_overlaps_a_route_a_pool_of_docker_or_another_platform_is_refused_by_name() {
+    let _scene = Scene::enter();
+    let [a, b] = own_range();
+    let range = format!("{a}.{b}.0.0/16");
+    let (mut platform, other) = (Platform::new(), Platform::with(&["--network", &range]));
+    platform.down().await;
+    let said = refusal(&platform, &range);
+    let theirs = format!("{range} overlaps the platform in {}", other.data.display());
+    assert!(said.contains(&theirs), "{said}");
+    let said = refusal(&platform, "192.168.0.0/16");
+    let route = "192.168.0.0/16 overlaps the route 192.168.77.0/24 by second";
+    assert!(said.contains(route), "{said}");
+    // An /etc of this scene alone.
+    must("mount -t tmpfs scene /mnt");
+    must("mkdir -p /mnt/upper /mnt/work");
+    must("mount -t overlay scene -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work /etc");
+    std::fs::create_dir_all("/etc/docker").unwrap();
+    let docker = r#"{"bip": "172.30.9.1/24",
+        "default-address-pools": [{"base": "10.200.0.0/13", "size": 24}]}"#;
+    std::fs::write("/etc/docker/daemon.json", docker).unwrap();
+    let said = refusal(&platform, "172.30.0.0/16");
+    assert!(said.contains("172.30.0.0/16 overlaps Docker's configuration"), "{said}");
+    let said = refusal(&platform, "10.205.0.0/16");
+    assert!(said.contains("which has 10.200.0.0/13"), "{said}");
+    // Without a wish, a new platform keeps off Docker's pools, too.
+    let third = Platform::new();
+    let started = third.instance(app(1), SERVER).await;
+    assert!((208..224).contains(&started.address.unwrap().octets()[1]), "{:?}", started.address);
+    // A file that Docker does not take does not keep a platform from its start.
+    std::fs::write("/etc/docker/daemon.json", "{").unwrap();
+    platform.options = vec!["--network".to_owned(), "172.30.0.0/16".to_owned()];
+    platform.begin();
+}
+
+#[tokio::test]
+async fn without_private_ranges_an_instance_gets_out_to_public_hosts_alone() {
+    let _scene = Scene::enter();
+    let mut platform = Platform::new();
+    let started = platform.instance(app(1), SERVER).await;
+    let same = platform.instance(app(1), SERVER).await;
+    answers(started.address.unwrap()).await;
+    answers(same.address.unwrap()).await;
+    let router = Service::start();
+    std::fs::copy("/bin/true", platform.data.join("bin/test/berthd")).unwrap();
+    let control = UnixListener::bind(platform.data.join("control.sock")).unwrap();
+    let listeners: [OwnedFd; 2] = [control.into(), router.listener.try_clone().unwrap().into()];
+    platform.call(&Request::Worker { program: Program::Route }, &listeners).await.unwrap();
+    let look = probe("public", PUBLIC, PORT)
+        + &probe("private", PRIVATE, PORT)
+        + &probe("same", same.address.unwrap(), 5000)
+        + &probe("router", gateway(started.address.unwrap()), router.port);
+    for (options, private) in [
+        (vec![], "private=open"),
+        (vec!["--no-private-ranges".to_owned()], "private=closed"),
+        (vec![], "private=open"),
+    ] {
+        platform.kill_agent();
+        platform.options = options;
+        platform.begin();
+        let (_, text) = platform.exec(started.instance, &look).await;
+        let said: Vec<_> = text.lines().collect();
+        assert_eq!(said, ["public=open", private, "same=open", "router=open"]);
+        assert!(get(started.address.unwrap()).unwrap().contains("hello"));
+    }
+}
