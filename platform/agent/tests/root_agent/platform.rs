@@ -389,6 +389,8 @@ impl Drop for Platform {
         let hidden = self.surroundings == Surroundings::NoLoopDevices;
         if self.run().join("agent.sock").exists() || (hidden && self.process.is_some()) {
             if self.process.as_mut().is_none_or(|p| p.try_wait().is_ok_and(|s| s.is_some())) {
+                // What is there is found without them.
+                self.options.clear();
                 self.begin();
             }
             let agent = self.agent.clone();

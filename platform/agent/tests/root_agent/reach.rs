@@ -1,9 +1,10 @@
 //! Who reaches whom, on a machine with networks, firewalls and an outside of its own.
 
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use berth_container::{Program, Request};
 use berth_model::InstanceId;
@@ -239,15 +240,25 @@ fn own_range() -> [u8; 2] {
 }
 
 /// What an agent says that does not start with this range.
+#[track_caller]
 fn refusal(platform: &Platform, range: &str) -> String {
-    let output = Command::new(platform.data.join("bin/test/berth-agent"))
+    let mut child = Command::new(platform.data.join("bin/test/berth-agent"))
         .args(["serve", "--data"])
         .arg(&platform.data)
         .args(["--network", range])
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
-    assert!(!output.status.success() && !platform.run().exists(), "{range} was taken");
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    // One that says `ready` would go on.
+    let _ = child.kill();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(line, "", "{range} was taken: {said}");
+    assert!(!platform.run().exists(), "{range} left something");
+    said
 }
 
 #[tokio::test]
@@ -306,9 +317,10 @@ async fn a_range_that_overlaps_a_route_a_pool_of_docker_or_another_platform_is_r
     let third = Platform::new();
     let started = third.instance(app(1), SERVER).await;
     assert!((208..224).contains(&started.address.unwrap().octets()[1]), "{:?}", started.address);
-    // A file that Docker does not take does not keep a platform from its start.
+    // A file that Docker does not take keeps no platform from its start, nor does one that is gone.
+    drop(other);
     std::fs::write("/etc/docker/daemon.json", "{").unwrap();
-    platform.options = vec!["--network".to_owned(), "172.30.0.0/16".to_owned()];
+    platform.options = vec!["--network".to_owned(), range];
     platform.begin();
 }
 
