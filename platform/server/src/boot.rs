@@ -128,7 +128,8 @@ pub(crate) async fn find_or_start_agent(
         }
         // Refused: an agent of an older protocol.
         Ok(_) | Err(AgentError::Failed { .. }) => {
-            // Another build's, or one with another rule for its instances: it leaves, its containers stay and are adopted.
+            // Another build's, or one with another rule for its instances: it leaves, its
+            // containers stay and are adopted.
             agent.call(&Request::Retire, &[]).await.context("the old agent does not retire")?;
         }
         Err(AgentError::Unreachable { .. }) => {}

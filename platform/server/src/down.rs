@@ -39,8 +39,9 @@ pub fn run(options: &args::Down) -> Result<()> {
                 return Ok(());
             }
             let programs = Programs::install(&data.root)?;
-            // The network that is there stays what it is until it is removed.
-            let settings = NetworkSettings::default();
+            // The range that is there stays until it is removed; what the operator forbade is not
+            // known here, so nothing is allowed.
+            let settings = NetworkSettings { range: None, private_ranges: false };
             boot::find_or_start_agent(&agent, &data, &programs, settings).await?;
             stopped = agent.call(&request, &[]).await;
         }
@@ -64,8 +65,10 @@ pub fn reset_admin_token(options: &args::DataFolder) -> Result<()> {
     let control = std::fs::metadata(data.root.join("state"))?.uid();
     crate::boot::new_admin_token(&data, owner, control)?;
     let begun = Instant::now();
-    // Nobody serves where the lock can be had; what serves removes the hash when it has taken it.
-    while data.lock().is_err() && data.admin_token_hash().exists() {
+    // Nobody serves where the lock can be had. It is tried once: a platform that starts now must
+    // find it free. What serves removes the hash when it has taken it.
+    let serves = data.lock().is_err();
+    while serves && data.admin_token_hash().exists() {
         if begun.elapsed() > TAKEN_MAX {
             bail!(
                 "the platform runs and did not take the new token within {} s; its log says why",
