@@ -15,6 +15,8 @@ use crate::clock::now_ms;
 
 /// The folder is looked at this often without a signal.
 const PERIOD: Duration = Duration::from_secs(30);
+/// Pause after a file that could not be taken.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Bytes of a SHA-256 in hex digits.
 const HASH_BYTES: usize = 64;
 
@@ -62,7 +64,11 @@ pub(crate) async fn keep_taking(store: Store, path: PathBuf) {
     let changed = Arc::new(Notify::new());
     let wake = Arc::clone(&changed);
     let folder = path.parent().unwrap_or(&path).to_owned();
-    let watcher = notify::recommended_watcher(move |_| wake.notify_one());
+    let watcher = notify::recommended_watcher(move |event| {
+        if is_news(&event) {
+            wake.notify_one();
+        }
+    });
     // Dropped, it would watch no more.
     let _watching = watcher
         .and_then(|mut watcher| {
@@ -72,7 +78,48 @@ pub(crate) async fn keep_taking(store: Store, path: PathBuf) {
     loop {
         if let Err(error) = take(&store, &path).await {
             tracing::error!("{error}");
+            tokio::time::sleep(PAUSE).await;
         }
         let _ = tokio::time::timeout(PERIOD, changed.notified()).await;
+    }
+}
+
+/// Whether an event of the folder is worth a look. That a file was opened or read is not: a look
+/// does so itself.
+fn is_news(event: &notify::Result<notify::Event>) -> bool {
+    event.as_ref().map_or(true, |event| !event.kind.is_access())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_look_into_the_folder_wakes_nobody_and_a_new_file_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let left = folder.path().join("left");
+        std::fs::write(&left, "x").unwrap();
+        let (tell, told) = mpsc::channel();
+        let mut watcher = notify::recommended_watcher(move |event| {
+            let _ = tell.send((is_news(&event), event.unwrap()));
+        })
+        .unwrap();
+        watcher.watch(folder.path(), RecursiveMode::NonRecursive).unwrap();
+        std::fs::read_to_string(&left).unwrap();
+        let new = folder.path().join("new");
+        std::fs::write(&new, "x").unwrap();
+        let mut looks = 0;
+        // Events come in their order: those of the look before that of the new file.
+        loop {
+            let (news, event) = told.recv_timeout(Duration::from_secs(10)).unwrap();
+            if event.paths.contains(&new) && news {
+                break;
+            }
+            assert!(!news, "{event:?}");
+            looks += 1;
+        }
+        assert!(looks > 0, "a look makes no event");
     }
 }
