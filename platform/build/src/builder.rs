@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use berth_blobs::BlobStore;
-use berth_container::{Agent, Reply, Request as Ask, Role};
+use berth_container::{Agent, AgentError, FailureCode, Reply, Request as Ask, Role};
 use berth_extensions::Limits;
 use berth_extensions::buildpack::{Buildpack, BuildpackError, BuildpackHost, Output, Require};
 use berth_model::Digest;
@@ -71,14 +71,21 @@ impl Builder {
     /// before the first build. Gives their number.
     ///
     /// # Errors
-    /// The agent cannot be reached, or refuses.
+    /// The agent does not list its containers. One that cannot be ended is only logged.
     pub async fn end_abandoned(&self) -> Result<usize, BuildError> {
         let mut ended = 0;
         if let (Reply::Instances { instances }, _) = self.agent.call(&Ask::List, &[]).await? {
             for left in instances.iter().filter(|left| left.role == Role::Build) {
                 let stop = Ask::Stop { instance: left.instance, grace_ms: 0 };
-                self.agent.call(&stop, &[]).await?;
-                ended += 1;
+                match self.agent.call(&stop, &[]).await {
+                    Ok(_) => ended += 1,
+                    Err(AgentError::Failed { code: FailureCode::NotFound, .. }) => {}
+                    // One that stays must not keep a whole platform from its start.
+                    Err(error) => tracing::error!(
+                        instance = %left.instance,
+                        "an old build's container could not be ended: {error}"
+                    ),
+                }
             }
         }
         Ok(ended)
