@@ -40,14 +40,21 @@ impl Collector {
     /// Collects again and again.
     pub(crate) async fn run(self: Arc<Self>) {
         // What a process before this one was about to forget.
-        for app in self.store.destroyed_apps().await.unwrap_or_default() {
-            tokio::spawn(Arc::clone(&self).forget(app));
+        match self.store.destroyed_apps().await {
+            Ok(apps) => {
+                for app in apps {
+                    tokio::spawn(Arc::clone(&self).forget(app));
+                }
+            }
+            Err(error) => tracing::warn!("destroyed apps are forgotten later: {error}"),
         }
         loop {
             tokio::time::sleep(PERIOD).await;
             if let Err(error) = self.collect().await {
                 tracing::warn!("garbage was not collected this time: {error}");
             }
+            // Also where nothing could be collected: this is what may make room.
+            self.erase_destroyed().await;
         }
     }
 
@@ -81,7 +88,7 @@ impl Collector {
         let blobs = Arc::clone(&self.blobs);
         let swept = tokio::task::spawn_blocking(move || blobs.gc(&live, GRACE)).await??;
         tracing::info!(?swept, "collected garbage");
-        self.erase_destroyed().await
+        Ok(())
     }
 
     /// Ends what is being built of a destroyed app, waits until nothing of it runs, and forgets it.
@@ -99,11 +106,20 @@ impl Collector {
         }
     }
 
-    async fn erase_destroyed(&self) -> Result<(), Failure> {
-        for app in self.store.destroyed_apps().await? {
-            self.erase(&app).await?;
+    /// Each by itself: one that cannot be forgotten yet holds no other up.
+    async fn erase_destroyed(&self) {
+        let apps = match self.store.destroyed_apps().await {
+            Ok(apps) => apps,
+            Err(error) => {
+                tracing::warn!("destroyed apps are not forgotten this time: {error}");
+                return;
+            }
+        };
+        for app in apps {
+            if let Err(error) = self.erase(&app).await {
+                tracing::warn!(app = %app.id, "a destroyed app is not forgotten yet: {error}");
+            }
         }
-        Ok(())
     }
 
     /// Forgets a destroyed app of which nothing runs: its caches and its repository go, then its
