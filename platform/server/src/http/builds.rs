@@ -55,6 +55,13 @@ pub(super) async fn create_build(
 ) -> Result<Response, ApiError> {
     let call = once.mark(call);
     let app = call.app(&app, Verb::Deploy).await?;
+    // A task of its own, with the key's turn in it: a client that goes away must not let a second
+    // try begin while the first goes on.
+    let done = tokio::spawn(rebuild(call, app, once)).await;
+    done.map_err(|error| ApiError::unavailable(format!("the build was not begun: {error}")))?
+}
+
+async fn rebuild(call: Call, app: App, once: Once) -> Result<Response, ApiError> {
     let reply = async |build: Build| {
         Ok(Reply {
             status: StatusCode::ACCEPTED,

@@ -1,6 +1,7 @@
 //! One call: who makes it, and what it is about.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::uri::Authority;
 use berth_model::plan::Change;
@@ -11,6 +12,10 @@ use berth_store::{By, Committed, Store, Team};
 use super::Platform;
 use super::actions::Actions;
 use super::problem::ApiError;
+
+/// Longest wait of an answer for the router. Others' publications, which come one after the other,
+/// are in it.
+const ROUTED_MAX: Duration = Duration::from_secs(5);
 
 /// A call whose caller is known. What it may do is asked in each handler.
 pub(crate) struct Call {
@@ -92,8 +97,15 @@ impl Call {
     /// Returns when the router serves what was changed: a request that comes after the answer must
     /// find it. A router that is away answers nobody, and gets the routes first when it is back.
     pub(crate) async fn routed(&self) {
-        if let Err(error) = self.actions().publish().await {
-            tracing::warn!("a change is answered before the router has it: {error}");
+        match tokio::time::timeout(ROUTED_MAX, self.actions().publish()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!("a change is answered before the router has it: {error}");
+            }
+            Err(_) => tracing::warn!(
+                "a change is answered before the router has it, after {} s",
+                ROUTED_MAX.as_secs()
+            ),
         }
     }
 }

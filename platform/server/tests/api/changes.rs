@@ -1,5 +1,7 @@
 //! Changes through the API: what they do, and what is told of them.
 
+use std::time::Duration;
+
 use berth_model::plan::Change;
 use berth_store::By;
 use serde_json::{Value, json};
@@ -255,4 +257,54 @@ async fn instances_are_shown_with_what_is_known_of_them_now() {
     )
     .await;
     assert!(api.rooms.was_asked(&format!("stop {}", run["id"].as_str().unwrap())));
+}
+
+#[tokio::test]
+async fn a_build_whose_client_went_away_is_not_begun_again() {
+    let api = Api::start().await;
+    let before = api.store.builds(api.app.id, None, 10).await.unwrap().len();
+    let build = || {
+        api.request("developer", "POST", "/v1/apps/hello/builds")
+            .header("idempotency-key", "gone")
+            .send()
+    };
+    api.rooms.held.send_replace(true);
+    let mut rebuilds = api.rooms.rebuilds.subscribe();
+    tokio::select! {
+        _ = build() => panic!("answered before it was begun"),
+        begun = rebuilds.wait_for(|count| *count == 1) => drop(begun.unwrap()),
+    }
+    // The server learns of the closed connection some time within these.
+    for _ in 0..20 {
+        assert_eq!(build().await.unwrap().status(), 409, "it is under way");
+    }
+    api.rooms.held.send_replace(false);
+    let answered = async {
+        loop {
+            let status = build().await.unwrap().status();
+            if status != 409 {
+                return status;
+            }
+        }
+    };
+    let status = tokio::time::timeout(Duration::from_secs(10), answered).await.unwrap();
+    assert_eq!(status, 202);
+    assert_eq!(*api.rooms.rebuilds.borrow(), 1);
+    assert_eq!(api.store.builds(api.app.id, None, 10).await.unwrap().len(), before + 1);
+}
+
+#[tokio::test]
+async fn changes_are_answered_in_time_while_the_router_takes_no_table() {
+    let api = Api::start().await;
+    api.rooms.held.send_replace(true);
+    let add = |name: &'static str| {
+        api.request("developer", "POST", "/v1/apps/hello/domains")
+            .json(&json!({"domain": name}))
+            .send()
+    };
+    let all = async { tokio::join!(add("one.example"), add("two.example"), add("three.example")) };
+    let (one, two, three) = tokio::time::timeout(Duration::from_secs(9), all).await.unwrap();
+    for answer in [one, two, three] {
+        assert!(answer.unwrap().status().is_success());
+    }
 }

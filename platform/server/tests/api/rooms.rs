@@ -23,11 +23,25 @@ pub(crate) struct Rooms {
     pub(crate) asked: Mutex<Vec<String>>,
     /// How many sessions were dropped.
     pub(crate) ended: watch::Sender<usize>,
+    /// While it is true, the router takes no table and no build begins.
+    pub(crate) held: watch::Sender<bool>,
+    /// How many builds were asked for.
+    pub(crate) rebuilds: watch::Sender<usize>,
 }
 
 impl Rooms {
     pub(crate) fn new(store: Store) -> Self {
-        Self { store, asked: Mutex::default(), ended: watch::Sender::new(0) }
+        Self {
+            store,
+            asked: Mutex::default(),
+            ended: watch::Sender::new(0),
+            held: watch::Sender::new(false),
+            rebuilds: watch::Sender::new(0),
+        }
+    }
+
+    async fn freed(&self) {
+        let _ = self.held.subscribe().wait_for(|held| !held).await;
     }
 
     fn note(&self, text: impl Into<String>) {
@@ -111,7 +125,10 @@ impl Actions for Rooms {
 
     fn publish(&self) -> Doing<'_, ()> {
         self.note("publish");
-        Box::pin(async { Ok(()) })
+        Box::pin(async {
+            self.freed().await;
+            Ok(())
+        })
     }
 
     fn settle(&self, _: AppId) -> Doing<'_, ()> {
@@ -121,7 +138,9 @@ impl Actions for Rooms {
 
     fn rebuild(&self, app: App, by: By) -> Doing<'_, Build> {
         self.note("rebuild");
+        self.rebuilds.send_modify(|count| *count += 1);
         Box::pin(async move {
+            self.freed().await;
             let source = Digest::from_sha256([5; 32]);
             self.store.create_build(app.id, "abc", source, None, &by).await.map_err(failed)
         })
