@@ -18,7 +18,7 @@ use rustix::mount::{MountFlags, mount_bind, mount_remount};
 
 use crate::failure::{Because, Failure};
 
-pub(crate) use folder::measure;
+pub(crate) use folder::{measure, nameless};
 
 /// What happens to a disk after a crash of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -66,7 +66,7 @@ impl Launcher {
         if self.caches == Some(Bound::Watched) {
             watched.push(self.layout.watched_caches());
         }
-        let watchdog = Watchdog::start(watched)?;
+        let watchdog = Watchdog::start(watched, &self.spec.leaf)?;
         bundle::write(&self.folder, &self.layout, &self.spec)?;
         let state = bundle::state(&self.folder);
         let _ = fs::remove_dir_all(&state);

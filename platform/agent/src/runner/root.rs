@@ -117,6 +117,7 @@ impl Layout {
         Ok((bound == Bound::Watched).then(|| Watched {
             what: "disk",
             path: self.disk.clone(),
+            root: true,
             size: Size::of(spec.limits.disk_mib),
         }))
     }
@@ -167,7 +168,7 @@ impl Layout {
         let again =
             if disk.exists() { disk::again(disk, CACHES_MIB, &self.caches).ok() } else { None };
         if let Some(bound) = again {
-            if !almost_full(&self.caches, bound)? {
+            if matches!(almost_full(&self.caches, bound), Ok(false)) {
                 return Ok(bound);
             }
             unmount(&self.caches, UnmountFlags::empty()).because(|| "emptying the caches")?;
@@ -182,7 +183,8 @@ impl Layout {
 
     /// The caches as a folder that has to be watched.
     pub(crate) fn watched_caches(&self) -> Watched {
-        Watched { what: "caches", path: self.caches.clone(), size: Size::of(CACHES_MIB) }
+        let size = Size::of(CACHES_MIB);
+        Watched { what: "caches", path: self.caches.clone(), root: false, size }
     }
 }
 

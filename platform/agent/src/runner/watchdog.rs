@@ -2,7 +2,9 @@
 //!
 //! A process of its own, because the run process must not be held up by a walk through what an app
 //! wrote. It is forked before anything of the container runs, touches nothing but these folders,
-//! and dies with the run process. Between two looks an app may write more than it may keep.
+//! and dies with the run process. Files without a name count while a process of the container holds
+//! them. Between two looks an app may write more than it may keep. Whatever cannot be looked at
+//! ends the app, because nothing bounds it then.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -11,7 +13,8 @@ use std::time::Duration;
 use nix::sys::wait::{WaitStatus, waitpid};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::disk::{Size, measure};
+use crate::cgroup::Leaf;
+use crate::disk::{Size, measure, nameless};
 use crate::failure::{Because, Failure};
 
 const LOOK: Duration = Duration::from_secs(1);
@@ -22,6 +25,8 @@ pub(crate) struct Watched {
     /// For people: `disk`, `caches`.
     pub(crate) what: &'static str,
     pub(crate) path: PathBuf,
+    /// The container writes to it through its root, an overlay.
+    pub(crate) root: bool,
     pub(crate) size: Size,
 }
 
@@ -34,15 +39,16 @@ pub(crate) struct Watchdog {
 
 impl Watchdog {
     /// Starts to look, unless there is nothing to look at.
-    pub(crate) fn start(watched: Vec<Watched>) -> Result<Option<Self>, Failure> {
+    pub(crate) fn start(watched: Vec<Watched>, leaf: &Leaf) -> Result<Option<Self>, Failure> {
         if watched.is_empty() {
             return Ok(None);
         }
+        let parent = rustix::process::getpid();
         #[expect(unsafe_code, reason = "this process has one thread")]
         let fork = unsafe { nix::unistd::fork() }.because(|| "forking")?;
         let pid = match fork {
             nix::unistd::ForkResult::Parent { child } => child,
-            nix::unistd::ForkResult::Child => look(&watched),
+            nix::unistd::ForkResult::Child => look(&watched, leaf, parent),
         };
         let number = rustix::process::Pid::from_raw(pid.as_raw())
             .ok_or_else(|| Failure::machine("the watchdog has no process"))?;
@@ -82,7 +88,7 @@ impl Drop for Watchdog {
 }
 
 /// In the child: ends with the index of the first folder that holds too much.
-fn look(watched: &[Watched]) -> ! {
+fn look(watched: &[Watched], leaf: &Leaf, parent: rustix::process::Pid) -> ! {
     // What it inherited means something by being open: the container's streams, callers.
     #[expect(unsafe_code, reason = "this process uses no descriptor of before")]
     unsafe {
@@ -91,10 +97,19 @@ fn look(watched: &[Watched]) -> ! {
     if rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).is_err() {
         leave(255);
     }
+    // A parent that died before that call sends no signal any more.
+    if rustix::process::getppid() != Some(parent) {
+        leave(255);
+    }
     let _ = rustix::process::setpriority_process(None, 10);
     loop {
-        for (code, Watched { path, size, .. }) in (0..).zip(watched) {
-            if measure(path).is_ok_and(|now| now.bytes > size.bytes || now.files > size.files) {
+        let pids = leaf.processes();
+        for (code, Watched { path, root, size, .. }) in (0..).zip(watched) {
+            let Ok(named) = measure(path) else { leave(255) };
+            let rest = nameless(&pids, path, *root, *size);
+            if named.bytes.saturating_add(rest.bytes) > size.bytes
+                || named.files.saturating_add(rest.files) > size.files
+            {
                 leave(code);
             }
         }

@@ -134,6 +134,8 @@ async fn without_loop_devices_a_disk_hog_is_ended_within_seconds_and_nothing_is_
         "echo on; head -c 100m /dev/zero > /tmp/big; sleep 60; echo late",
         "echo on; mkdir /tmp/d; cd /tmp/d; i=0; while [ $i -lt 20000 ]; do : > $i; i=$((i+1)); done; sleep 60; echo late",
         "echo on; i=0; while [ $i -lt 400 ]; do mkdir d && cd d; i=$((i+1)); done; sleep 60; echo late",
+        // A file without a name.
+        "echo on; exec 3> /tmp/big; rm /tmp/big; head -c 100m /dev/zero >&3; sleep 60; echo late",
     ] {
         let begun = Instant::now();
         let mut start = platform.request(app(2), Role::Run);
