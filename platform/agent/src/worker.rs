@@ -78,6 +78,15 @@ impl Slot {
 }
 
 impl State {
+    /// Starts the program. A router that an older agent started may have been taken back without
+    /// the name service's sockets: the next one gets them all the same.
+    fn launch(&mut self, context: &Context, program: Program) -> Result<Arc<Process>, Failure> {
+        if program == Program::Route && self.own.is_empty() {
+            self.own = Arc::new(context.net.open_name_sockets()?);
+        }
+        launch::launch(context, program, &self.listeners, &self.own)
+    }
+
     fn answer(&self) -> Answer {
         let process = self.process.as_ref().ok_or_else(|| Failure::machine("it ended at once"))?;
         let listeners: Vec<OwnedFd> = self
@@ -118,10 +127,7 @@ pub(crate) fn ensure(
     if let Some(old) = state.process.take() {
         drain(context, old)?;
     }
-    if program == Program::Route && state.own.is_empty() {
-        state.own = Arc::new(context.net.open_name_sockets()?);
-    }
-    state.process = Some(launch::launch(context, program, &state.listeners, &state.own)?);
+    state.process = Some(state.launch(context, program)?);
     state.epoch += 1;
     slot.changed.notify_all();
     supervise(context, program, state.epoch)?;
@@ -191,9 +197,7 @@ fn restart(context: &Context, program: Program, epoch: u64, ended: &Process, pau
         if state.epoch != epoch || state.closed {
             return;
         }
-        let started = ended
-            .clear()
-            .and_then(|()| launch::launch(context, program, &state.listeners, &state.own));
+        let started = ended.clear().and_then(|()| state.launch(context, program));
         match started {
             Ok(process) => {
                 state.process = Some(process);
