@@ -21,8 +21,9 @@ use crate::run_wire::{Ask, Identity, RUN_PROTOCOL, Report, RunSpec, Tell, receiv
 
 /// How long a run process that closed its socket may take to end.
 const END_WAIT: Duration = Duration::from_secs(10);
-/// How long a run process may take to say who it is.
-const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// How long a run process may take to say who it is: a machine that is busy is no reason to end
+/// apps that run. Tests set another time in `BERTH_AGENT_ANSWER_WAIT_MS`.
+const ANSWER_WAIT_MS: u64 = 30_000;
 /// How long a run process that an earlier agent just started may take to listen.
 const LISTEN_WAIT: Duration = Duration::from_secs(30);
 
@@ -85,7 +86,7 @@ impl From<Failure> for Missed {
 /// process by now.
 fn introduce(socket: &OwnedFd) -> Result<(OwnedFd, Report), Missed> {
     let lost = || Failure::machine("the run process closed the connection");
-    limit_receiving(socket, Some(ANSWER_WAIT))?;
+    limit_receiving(socket, Some(answer_wait()))?;
     send(socket, &Ask::Watch, &[]).because(|| "asking the run process")?;
     let Some(Tell::Hello(identity)) = hear(socket)? else { return Err(lost().into()) };
     let peer = rustix::net::sockopt::socket_peercred(socket).because(|| "reading the peer")?;
@@ -104,6 +105,12 @@ fn introduce(socket: &OwnedFd) -> Result<(OwnedFd, Report), Missed> {
     Ok((process, report))
 }
 
+fn answer_wait() -> Duration {
+    let set = std::env::var("BERTH_AGENT_ANSWER_WAIT_MS").ok();
+    let set = set.and_then(|text| text.parse().ok()).filter(|ms| *ms > 0);
+    Duration::from_millis(set.unwrap_or(ANSWER_WAIT_MS))
+}
+
 /// This version of the messages and the one before.
 fn is_understood(protocol: u32) -> bool {
     protocol <= RUN_PROTOCOL && protocol + 1 >= RUN_PROTOCOL
@@ -118,10 +125,10 @@ fn hear(socket: &OwnedFd) -> Result<Option<Tell>, Missed> {
     match receive::<Tell>(socket) {
         Ok(told) => Ok(told.map(|(tell, _)| tell)),
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-            let seconds = ANSWER_WAIT.as_secs();
+            let ms = answer_wait().as_millis();
             Err(Missed::Unfit(Failure::new(
                 FailureCode::TimedOut,
-                format!("the run process does not answer within {seconds} s"),
+                format!("the run process does not answer within {ms} ms"),
             )))
         }
         Err(error) => {

@@ -157,6 +157,7 @@ impl Platform {
             .arg(&self.data)
             .args(&self.options)
             .env("BERTH_AGENT_ADDRESS_QUARANTINE_MS", "1000")
+            .env("BERTH_AGENT_ANSWER_WAIT_MS", "5000")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
