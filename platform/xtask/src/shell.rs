@@ -44,6 +44,9 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
 /// What root needs of the caller's environment: how the world is reached.
 const KEPT: &str =
     "DEBIAN_FRONTEND,HTTPS_PROXY,https_proxy,HTTP_PROXY,http_proxy,NO_PROXY,no_proxy";
+/// What tests and benches that run as root read of it besides, and every variable of ours.
+const KEPT_OF_TESTS: &str = "PATH,TMPDIR,RUST_BACKTRACE,NEXTEST,NEXTEST_RUN_ID,\
+     NEXTEST_EXECUTION_MODE,CARGO_MANIFEST_DIR,CARGO_TARGET_DIR,BERTH_PROGRAMS";
 /// A password is remembered for some minutes; it is used again well before.
 const SUDO_PERIOD: Duration = Duration::from_secs(60);
 
@@ -94,9 +97,19 @@ pub(crate) fn authorize() -> Result<()> {
 
 /// Lets cargo start what it built as root: through sudo where we are not root.
 pub(crate) fn as_root_runner(cargo: &mut Command) {
-    if !is_root() {
-        cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "sudo --preserve-env --");
+    if is_root() {
+        return;
     }
+    let ours = std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| name.starts_with("BERTH_"))
+        .fold(String::new(), |names, name| format!("{names},{name}"));
+    let architecture = std::env::consts::ARCH.to_uppercase();
+    let library = if cfg!(target_env = "musl") { "MUSL" } else { "GNU" };
+    cargo.env(
+        format!("CARGO_TARGET_{architecture}_UNKNOWN_LINUX_{library}_RUNNER"),
+        format!("sudo -n -H --preserve-env={KEPT},{KEPT_OF_TESTS}{ours} --"),
+    );
 }
 
 /// Whether this process is root.

@@ -65,8 +65,8 @@ enum Who {
 fn cargo_test(packages: &[&str], who: Who, filter: &[&str]) -> Result<()> {
     let mut cargo = shell::command("cargo");
     cargo.env("BERTH_PROGRAMS", shell::target().join("berth"));
-    if !matches!(who, Who::Caller) && !shell::is_root() {
-        cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "sudo -n -H --preserve-env --");
+    if !matches!(who, Who::Caller) {
+        shell::as_root_runner(&mut cargo);
     }
     if shell::has("cargo-nextest") {
         cargo.args(["nextest", "run", "--locked"]).args(packages);

@@ -9,6 +9,7 @@ mod kernel;
 mod results;
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -115,23 +116,22 @@ fn boot(folder: &Path, kernel: &Kernel, memory_disk: &Path, disk: &Path) -> Resu
     let mut files = serve_files(&socket)?;
     let begun = Instant::now();
     while !socket.exists() {
-        if begun.elapsed() > SERVE_WAIT || files.try_wait()?.is_some() {
-            let _ = files.kill();
+        if begun.elapsed() > SERVE_WAIT || files.0.try_wait()?.is_some() {
             bail!("{FILE_SERVER} does not serve this machine's files (package qemu-system-common)");
         }
         std::thread::sleep(Duration::from_millis(20));
     }
     let mut machine = start(kernel, memory_disk, disk, &socket)?;
-    let console = machine.stdout.take().context("the machine has no console")?;
+    let console = machine.0.stdout.take().context("the machine has no console")?;
     let mut results = Results::default();
     for line in BufReader::new(console).split(b'\n') {
         let line = String::from_utf8_lossy(&line?).trim_end().to_owned();
         shell::say(&format!("       {line}"));
         results.line(&line);
     }
-    let status = machine.wait()?;
+    let status = machine.0.wait()?;
     // It ends with its only client.
-    files.wait()?;
+    files.0.wait()?;
     if !status.success() {
         let seconds = begun.elapsed().as_secs();
         bail!("the machine ended with {status} after {seconds} s (at most {TIME_S_MAX} s)");
@@ -139,20 +139,41 @@ fn boot(folder: &Path, kernel: &Kernel, memory_disk: &Path, disk: &Path) -> Resu
     Ok(results)
 }
 
-fn serve_files(socket: &Path) -> Result<Child> {
-    shell::as_root(FILE_SERVER)
+/// `timeout` as root, through sudo or not. Dropped, it and what it runs are ended and waited for.
+struct Bounded(Child);
+
+impl Drop for Bounded {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            // It is root's, and sudo passes on no signal that comes from its own group.
+            let mut kill = shell::as_root("kill");
+            let _ = shell::capture(kill.args(["-TERM", &self.0.id().to_string()]).process_group(0));
+        }
+        let _ = self.0.wait();
+    }
+}
+
+/// A command as root that ends by itself, whatever becomes of us.
+fn bounded(program: &str) -> Command {
+    let mut command = shell::as_root("timeout");
+    command.args(["--kill-after=5", &TIME_S_MAX.to_string(), program]);
+    command
+}
+
+fn serve_files(socket: &Path) -> Result<Bounded> {
+    bounded(FILE_SERVER)
         .arg(format!("--socket-path={}", socket.display()))
         .args(["-o", "source=/", "-o", "cache=always", "-o", "sandbox=chroot"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
+        .map(Bounded)
         .with_context(|| format!("starting {FILE_SERVER}"))
 }
 
-fn start(kernel: &Kernel, memory_disk: &Path, disk: &Path, socket: &Path) -> Result<Child> {
-    let mut command: Command = shell::as_root("timeout");
-    command.args(["--kill-after=5", &TIME_S_MAX.to_string(), QEMU]);
+fn start(kernel: &Kernel, memory_disk: &Path, disk: &Path, socket: &Path) -> Result<Bounded> {
+    let mut command = bounded(QEMU);
     // Not "kvm": a nested machine may offer it and yet never run a kernel that was not made for it.
     command.args(["-accel", "tcg,thread=multi", "-cpu", "qemu64", "-smp", "2", "-m", MEMORY]);
     command.args(["-object", &format!("memory-backend-memfd,id=memory,size={MEMORY},share=on")]);
@@ -167,5 +188,5 @@ fn start(kernel: &Kernel, memory_disk: &Path, disk: &Path, socket: &Path) -> Res
     command.arg("-no-reboot").arg("-kernel").arg(kernel.image()).arg("-initrd").arg(memory_disk);
     command.args(["-append", "console=ttyS0 loglevel=1 edd=off panic=-1 mitigations=off"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-    command.spawn().with_context(|| format!("starting {QEMU}"))
+    command.spawn().map(Bounded).with_context(|| format!("starting {QEMU}"))
 }
