@@ -90,7 +90,8 @@ impl Repositories {
     }
 
     /// Points a branch at a commit that is deployed, whatever it named before: for a start after
-    /// the process died between the switch of a deploy and the move of its ref.
+    /// the process died between the switch of a deploy and the move of its ref. That no later commit
+    /// is deployed is for the caller to know.
     ///
     /// # Errors
     /// `Git`, also when the commit is not there.

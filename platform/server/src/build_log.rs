@@ -20,6 +20,8 @@ use crate::pipeline::until_written;
 const BATCH: Duration = Duration::from_millis(100);
 /// Most lines that wait; the oldest are lost first.
 const WAITING_MAX: usize = 50_000;
+/// Most bytes of them, likewise.
+const WAITING_BYTES_MAX: usize = 16 << 20;
 
 /// Where the lines of one build go. Cheap to clone.
 #[derive(Clone)]
@@ -29,14 +31,38 @@ pub(crate) struct BuildLog {
 
 struct Shared {
     output: Option<PushOutput>,
-    waiting: Mutex<VecDeque<String>>,
+    waiting: Mutex<Waiting>,
     more: Notify,
     /// Nobody says anything any more.
     ended: CancellationToken,
 }
 
+/// Lines that are not in the store yet.
+#[derive(Default)]
+struct Waiting {
+    lines: VecDeque<String>,
+    bytes: usize,
+}
+
+impl Waiting {
+    fn push(&mut self, line: String) {
+        self.bytes += line.len();
+        self.lines.push_back(line);
+        while self.lines.len() > WAITING_MAX || self.bytes > WAITING_BYTES_MAX {
+            let Some(oldest) = self.lines.pop_front() else { return };
+            self.bytes -= oldest.len();
+        }
+    }
+
+    /// Puts lines before those that came after them.
+    fn put_back(&mut self, lines: Vec<String>) {
+        let after = std::mem::take(self);
+        lines.into_iter().chain(after.lines).for_each(|line| self.push(line));
+    }
+}
+
 impl Shared {
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<String>> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -46,13 +72,7 @@ impl Log for BuildLog {
         if let Some(output) = &self.shared.output {
             output.marked(text);
         }
-        {
-            let mut waiting = self.shared.waiting();
-            if waiting.len() == WAITING_MAX {
-                waiting.pop_front();
-            }
-            waiting.push_back(text.to_owned());
-        }
+        self.shared.waiting().push(text.to_owned());
         self.shared.more.notify_one();
     }
 }
@@ -106,7 +126,7 @@ impl BuildLog {
 
     /// Writes what waits; false when it still waits.
     async fn write(&self, store: &Store, build: BuildId) -> bool {
-        let lines: Vec<String> = std::mem::take(&mut *self.shared.waiting()).into();
+        let lines: Vec<String> = std::mem::take(&mut *self.shared.waiting()).lines.into();
         if lines.is_empty() {
             return true;
         }
@@ -114,20 +134,20 @@ impl BuildLog {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!(%build, "lines of the build's log cannot be written yet: {error}");
-                let mut waiting = self.shared.waiting();
-                let after = std::mem::take(&mut *waiting);
-                waiting.extend(lines.into_iter().chain(after).take(WAITING_MAX));
+                self.shared.waiting().put_back(lines);
                 false
             }
         }
     }
 
-    /// Writes the rest and closes the build; false when that is to be tried again.
-    async fn close(&self, store: &Store, build: BuildId) -> bool {
+    /// Writes the rest and, if asked, closes the build; false when that is to be tried again.
+    async fn end(&self, store: &Store, build: BuildId, close: bool) -> bool {
         match store.build(build).await {
             // Forgotten with its app.
             Ok(None) => true,
-            _ => self.write(store, build).await && store.close_build(build).await.is_ok(),
+            _ => {
+                self.write(store, build).await && (!close || store.close_build(build).await.is_ok())
+            }
         }
     }
 }
@@ -136,14 +156,24 @@ impl Writing {
     /// Everything that was said is stored, and the build is closed; where the disk is full, as soon
     /// as it is not.
     pub(crate) async fn finish(self) {
+        self.end(true).await;
+    }
+
+    /// Everything that was said is stored, but the build stays open: the next start of the platform
+    /// brings it to its end.
+    pub(crate) async fn leave_open(self) {
+        self.end(false).await;
+    }
+
+    async fn end(self, close: bool) {
         let Self { log, store, build, task } = self;
         log.shared.ended.cancel();
         // A task that panicked has left its lines to the close.
         let _ = task.await;
-        if !log.close(&store, build).await {
+        if !log.end(&store, build, close).await {
             until_written("a build's log", move || {
                 let (log, store) = (log.clone(), store.clone());
-                async move { log.close(&store, build).await }
+                async move { log.end(&store, build, close).await }
             });
         }
     }
@@ -156,6 +186,21 @@ mod tests {
     use berth_store::By;
 
     use super::*;
+
+    #[test]
+    fn what_was_said_last_stays_when_too_much_waits() {
+        let mut waiting = Waiting::default();
+        let lines = (0..WAITING_MAX).map(|n| n.to_string()).collect();
+        waiting.push("the reason".to_owned());
+        waiting.put_back(lines);
+        assert_eq!(waiting.lines.len(), WAITING_MAX);
+        assert_eq!(waiting.lines.front().unwrap(), "1");
+        assert_eq!(waiting.lines.back().unwrap(), "the reason");
+        waiting.put_back(vec!["x".repeat(WAITING_BYTES_MAX)]);
+        assert!(waiting.bytes <= WAITING_BYTES_MAX);
+        assert_eq!(waiting.lines.front().unwrap(), "1");
+        assert_eq!(waiting.bytes, waiting.lines.iter().map(String::len).sum::<usize>());
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn no_line_is_lost_however_early_the_log_ends() {

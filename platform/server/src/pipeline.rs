@@ -117,20 +117,36 @@ impl Pipeline {
         let running = self.running.add(&row, cancel);
         let (log, writing) = BuildLog::new(self.store.clone(), row.id, output);
         let carried = self.carry(&row, source, by, &log, running.tokens());
-        let result = match AssertUnwindSafe(carried).catch_unwind().await {
-            Ok(result) => result,
-            Err(_) => {
-                let reason = "the platform made a mistake, which its own log tells; push again";
-                Err(self.end_failed(&row, Failed::Build(reason.to_owned()), &log).await)
+        let (result, ended) = match AssertUnwindSafe(carried).catch_unwind().await {
+            Ok(Ok(())) => {
+                let moved = self.move_ref(&row, &log).await;
+                let ended = moved.is_ok();
+                (moved, ended)
             }
-        };
-        let result = match result {
-            Ok(()) => self.move_ref(&row, &log).await,
-            failed => failed,
+            Ok(failed) => (failed, true),
+            Err(_) => self.end_panicked(&row, &log).await,
         };
         drop(running);
-        writing.finish().await;
+        if ended {
+            writing.finish().await;
+        } else {
+            // Its ref is still to move: at the next start.
+            writing.leave_open().await;
+        }
         result
+    }
+
+    /// What a panic left: a build that failed, or a release, whose deployment goes on without this.
+    /// Says whether nothing follows any more.
+    async fn end_panicked(&self, row: &Build, log: &BuildLog) -> (Result<(), String>, bool) {
+        let now = self.store.build(row.id).await;
+        if now.is_ok_and(|now| now.is_some_and(|now| now.deployment.is_some())) {
+            log.error("The platform made a mistake, which its own log tells");
+            log.error("The release is made, and its deployment goes on; `berth releases` shows it");
+            return (Err("released, but its deployment was not watched".to_owned()), false);
+        }
+        let reason = "the platform made a mistake, which its own log tells; push again";
+        (Err(self.end_failed(row, Failed::Build(reason.to_owned()), log).await), true)
     }
 
     async fn carry(
