@@ -206,6 +206,28 @@ async fn another_agent_takes_a_running_worker_back_and_looks_after_it() {
 }
 
 #[tokio::test]
+async fn a_router_of_an_agent_without_name_sockets_gets_them_when_it_is_started_again() {
+    let mut platform = Platform::new();
+    plant(&platform, "test");
+    let listeners = Listeners::new(&platform.data);
+    worker(&platform, Program::Route, &listeners.pair()).await;
+    let extra = |text: &str| {
+        let extra = text.lines().find_map(|line| line.strip_prefix("extra=")).unwrap();
+        extra.split(' ').count()
+    };
+    assert_eq!(extra(&ask(listeners.address, "hello")), 3, "two sockets and this connection");
+    platform.kill_agent();
+    // As an older agent wrote it down.
+    let note = platform.run().join("worker-route.json");
+    let text = fs::read_to_string(&note).unwrap();
+    assert!(text.contains(r#","own":2"#), "{text}");
+    fs::write(&note, text.replace(r#","own":2"#, "")).unwrap();
+    platform.begin();
+    assert_eq!(ask(listeners.address, "end"), "");
+    assert_eq!(extra(&ask(listeners.address, "hello")), 3);
+}
+
+#[tokio::test]
 async fn a_worker_that_ended_while_no_agent_ran_is_not_taken_for_a_running_one() {
     let mut platform = Platform::new();
     plant(&platform, "test");
