@@ -144,6 +144,7 @@ async fn hostile_tars_are_refused_with_the_entry_and_leave_nothing() {
             "'../../../../etc/shadow' is refused",
         ),
         (crafted("a/.wh.b", T::Regular, "", 0, 0), "'a/.wh.b' is a whiteout"),
+        (crafted("a/.wh..wh..opq", T::Regular, "", 0, 0), "'a/.wh..wh..opq' is a whiteout"),
         (crafted("big", T::Regular, "", 0o644, 65_536), "its numeric owner is too large"),
         (vec![1; 5000], "damaged"),
         (Vec::new(), "damaged"),

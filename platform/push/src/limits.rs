@@ -37,6 +37,9 @@ pub struct Limits {
     pub strangers_max: usize,
     /// From the connection to the login.
     pub login_max: Duration,
+    /// An SSH client that says nothing is asked for a sign of life this often; after four without
+    /// an answer it is gone.
+    pub keepalive: Duration,
     /// Keys that a client may try on one connection.
     pub login_tries_max: usize,
 }
@@ -60,6 +63,7 @@ impl Default for Limits {
             connections_max: 256,
             strangers_max: 32,
             login_max: Duration::from_secs(10),
+            keepalive: Duration::from_secs(15),
             login_tries_max: 3,
         }
     }

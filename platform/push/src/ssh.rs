@@ -89,7 +89,7 @@ fn config(key: PrivateKey, limits: &Limits) -> server::Config {
         // The probe without a key that every client begins with is not a try.
         max_auth_attempts: limits.login_tries_max + 1,
         inactivity_timeout: None,
-        keepalive_interval: Some(Duration::from_secs(15)),
+        keepalive_interval: Some(limits.keepalive),
         keepalive_max: 4,
         nodelay: true,
         ..Default::default()

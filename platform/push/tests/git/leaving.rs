@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use berth_push::Limits;
 use rustix::process::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::client::signal_group;
 use crate::host::{Build, Event};
-use crate::world::{BOTH, World, eventually};
+use crate::world::{BOTH, Over, World, eventually};
 
 /// Reads until `text` has come.
 async fn read_until(reader: &mut (impl AsyncRead + Unpin), text: &str) {
@@ -59,6 +60,21 @@ async fn a_client_that_is_killed_cancels_the_build() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_ssh_client_that_gives_no_sign_of_life_cancels_the_build() {
+    let limits = Limits { keepalive: Duration::from_millis(100), ..Limits::default() };
+    let mut world = World::with(limits).await;
+    let client = world.client();
+    client.commit("a", "1");
+    world.host.build(Build::Waits);
+    let child = client.start_push(&world.url(Over::Ssh, "hello"), "main");
+    assert_eq!(world.event().await, Event::Began);
+    // Its connection stays: only that nothing answers tells that it is gone.
+    signal_group(&child, Signal::STOP);
+    assert_eq!(world.event().await, Event::Cancelled);
+    signal_group(&child, Signal::KILL);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn past_its_release_a_deploy_ends_without_the_client_and_moves_the_ref() {
     for over in BOTH {
         let mut world = World::new().await;
@@ -103,7 +119,7 @@ async fn a_quiet_build_keeps_the_connection_alive() {
     let client = world.client();
     client.commit("a", "1");
     // The repository exists after this; its interval is five seconds otherwise.
-    client.pushes(&world, crate::world::Over::Ssh, "main").await;
+    client.pushes(&world, Over::Ssh, "main").await;
     assert_eq!((world.event().await, world.event().await), (Event::Began, Event::Ended));
     let app = world.host.app("hello").unwrap();
     let config = world.folder.path().join(format!("git/{app}.git/config"));
@@ -113,7 +129,7 @@ async fn a_quiet_build_keeps_the_connection_alive() {
     client.commit("a", "2");
     world.host.build(Build::Waits);
     let mut command = client.command("git");
-    command.args(["push", &world.url(crate::world::Over::Http, "hello"), "main"]);
+    command.args(["push", &world.url(Over::Http, "hello"), "main"]);
     command.env("GIT_TRACE_PACKET", "1").stderr(std::process::Stdio::piped()).process_group(0);
     let mut child = command.spawn().unwrap();
     let mut stderr = child.stderr.take().unwrap();
