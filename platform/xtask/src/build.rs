@@ -34,7 +34,7 @@ pub(crate) fn all(profile: Profile) -> Result<PathBuf> {
 
 fn programs(folder: &Path, profile: Profile) -> Result<()> {
     shell::say(
-        "-----> Building berthd, berth-agent and berth (the first time takes some ten minutes)",
+        "-----> Building berthd, berth-agent and berth (the first time takes a quarter of an hour)",
     );
     let (cargo_profile, built) = match profile {
         Profile::Dev => ("dev", "debug"),
