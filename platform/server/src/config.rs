@@ -1,6 +1,7 @@
 //! The operator's file of deadlines and limits. Unknown keys are errors; what is absent has the
 //! documented default.
 
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -25,6 +26,8 @@ pub struct Config {
     pub network: NetworkSettings,
     /// What is kept free on the disk.
     pub disk: DiskConfig,
+    /// What the listener of the API and of git over HTTP holds.
+    pub api: ApiConfig,
     /// Names that the API answers to besides the loopback ones.
     pub api_hosts: Vec<String>,
 }
@@ -58,6 +61,20 @@ impl PushConfig {
             pack_mib_max: self.pack_mib_max,
             ..berth_push::Limits::default()
         }
+    }
+}
+
+/// Section `api`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiConfig {
+    /// Connections that are open at once, `WebSockets` among them.
+    pub connections_max: NonZeroU32,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self { connections_max: const { NonZeroU32::new(1024).unwrap() } }
     }
 }
 
@@ -112,10 +129,19 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_for_no_connection_is_an_error_with_its_line() {
+        let config: Config = toml::from_str("[api]\nconnections_max = 16\n").unwrap();
+        assert_eq!(config.api.connections_max.get(), 16);
+        let error = toml::from_str::<Config>("[api]\nconnections_max = 0\n").unwrap_err();
+        assert!(error.to_string().contains("line 2"), "{error}");
+    }
+
+    #[test]
     fn what_is_absent_has_its_default() {
         let config: Config = toml::from_str("[push]\ncreate_apps = false\n").unwrap();
         assert!(!config.push.create_apps);
         assert_eq!(config.push.limits().files_max, 100_000);
         assert_eq!(config.deploy.stop_ms_max, 30_000);
+        assert_eq!(config.api.connections_max.get(), 1024);
     }
 }

@@ -19,6 +19,7 @@ pub mod down;
 pub mod git;
 pub mod http;
 pub mod key;
+pub mod listener;
 mod log;
 pub mod logs;
 pub mod pipeline;

@@ -27,13 +27,14 @@ use crate::compiler::Compiler;
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::git::{GitHost, Locks};
+use crate::listener::Limits;
 use crate::logs::Logs;
 use crate::pipeline::{Pipeline, Running, resume};
 use crate::records::StoreRecords;
 use crate::router::Router;
 use crate::stacks::Stacks;
 use crate::wasm_host::WasmApps;
-use crate::{admin_token, http, log};
+use crate::{admin_token, http, listener, log};
 
 /// The agent ended: the starter must start both again, as root.
 const AGENT_LOST: u8 = 70;
@@ -170,7 +171,9 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         ssh_address,
     );
     let api_router = http::router(Arc::new(platform), berth_push::http_router(push.clone()));
-    let api_server = serve_api(api, api_router, end.clone())?;
+    let limits = Limits { connections_max: config.api.connections_max, ..Limits::default() };
+    let api = tokio::net::TcpListener::from_std(api)?;
+    let api_server = tokio::spawn(listener::serve(api, api_router, limits, end.clone()));
     let host_key = berth_push::host_key(&state.join("ssh_host_ed25519_key"))?;
     ssh.set_nonblocking(true)?;
     let ssh_listener = tokio::net::TcpListener::from_std(ssh)?;
@@ -231,18 +234,6 @@ async fn builder(
     let inventory = Inventory::load(Some(&data.root.join("inventory")))?;
     let blobs = BlobStore::clone(&compiler.blobs);
     Ok(Builder::new(compiler.agent.clone(), blobs, buildpacks, inventory, settings))
-}
-
-fn serve_api(
-    listener: std::net::TcpListener,
-    router: axum::Router,
-    end: CancellationToken,
-) -> Result<tokio::task::JoinHandle<std::io::Result<()>>> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    Ok(tokio::spawn(async move {
-        axum::serve(listener, service).with_graceful_shutdown(end.cancelled_owned()).await
-    }))
 }
 
 /// Tells the starter where everything listens, on standard output.

@@ -6,6 +6,7 @@ mod authorization;
 mod changes;
 mod document;
 mod guard;
+mod listener;
 mod rooms;
 mod sessions;
 mod streams;
