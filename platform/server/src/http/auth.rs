@@ -10,6 +10,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, header};
 use berth_model::principal::{Decision, Resource, Verb, authorize};
 use berth_model::{Caller, Role};
+use berth_store::Token;
 
 use super::Platform;
 use super::call::Call;
@@ -80,6 +81,38 @@ async fn slowly(platform: &Platform) -> ApiError {
 }
 
 impl Call {
+    /// Completes when the token of this call is not valid any more: revoked, replaced, expired or
+    /// of another role or team. What goes on for long ends then.
+    pub(super) fn until_revoked(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (store, caller, now_ms) =
+            (self.platform.store.clone(), self.caller.clone(), self.platform.now_ms);
+        // Every change of a token writes an event.
+        let mut events = store.watch_events();
+        async move {
+            loop {
+                events.mark_unchanged();
+                let token = store.token_of(caller.principal).await.unwrap_or_else(|error| {
+                    tracing::warn!("a stream ends, for its token cannot be read: {error}");
+                    None
+                });
+                let same = |token: &Token| (token.role, token.team) == (caller.role, caller.team);
+                let Some(token) = token.filter(same) else { return };
+                let left = token.expires_at_ms.map(|at| at.saturating_sub(now_ms()));
+                let left = left.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
+                let expired = async {
+                    match left {
+                        Some(left) => tokio::time::sleep(left).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = expired => return,
+                    event = events.changed() => if event.is_err() { return },
+                }
+            }
+        }
+    }
+
     /// What every operation begins with. `hidden` is the answer for what does not exist.
     pub(crate) fn may(
         &self,

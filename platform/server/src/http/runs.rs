@@ -18,6 +18,7 @@ use super::page::PageQuery;
 use super::problem::ApiError;
 use super::processes::{instance_of, views};
 use super::session;
+use super::stream::Place;
 
 /// Most arguments of a command, and most bytes of all of them.
 const ARGUMENTS_MAX: usize = 256;
@@ -203,14 +204,11 @@ fn upgraded(
     })
 }
 
-fn accept(upgrade: WebSocketUpgrade, session: Session, place: super::stream::Place) -> Response {
+fn accept(upgrade: WebSocketUpgrade, session: Session, place: Place) -> Response {
     upgrade
         .max_message_size(session::MESSAGE_BYTES_MAX)
         .max_frame_size(session::MESSAGE_BYTES_MAX)
-        .on_upgrade(move |socket| async move {
-            session::carry(socket, session).await;
-            drop(place);
-        })
+        .on_upgrade(move |socket| session::carry(socket, session, place))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::actions::{Input, Output, Session};
+use super::stream::Place;
 
 /// Most bytes of one message of a client.
 pub(super) const MESSAGE_BYTES_MAX: usize = 256 * 1024;
@@ -26,14 +27,17 @@ const SEND_MAX: Duration = Duration::from_secs(60);
 
 type Sender = SplitSink<WebSocket, Message>;
 
-/// Until the command ends or the client goes. Dropping the session ends the command.
-pub(super) async fn carry(socket: WebSocket, session: Session) {
+/// Until the command ends, the client goes, or its token is not valid any more. Dropping the session
+/// ends the command.
+pub(super) async fn carry(socket: WebSocket, session: Session, mut place: Place) {
     let Session { input, output } = session;
-    let (sender, receiver) = socket.split();
+    let (mut sender, receiver) = socket.split();
     tokio::select! {
-        () = to_client(sender, output) => {}
-        () = from_client(receiver, input) => {}
+        () = to_client(&mut sender, output) => return,
+        () = from_client(receiver, input) => return,
+        () = &mut place.revoked => {}
     }
+    close(&mut sender, close_code::POLICY, "the token is no longer valid").await;
 }
 
 /// Ends when the client goes; the end of its input alone is none.
@@ -60,7 +64,7 @@ async fn from_client(mut client: SplitStream<WebSocket>, input: mpsc::Sender<Inp
 }
 
 /// Ends with the command's end.
-async fn to_client(mut client: Sender, mut output: mpsc::Receiver<Output>) {
+async fn to_client(client: &mut Sender, mut output: mpsc::Receiver<Output>) {
     let mut ping = interval(PING);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ping.reset();
@@ -68,7 +72,7 @@ async fn to_client(mut client: Sender, mut output: mpsc::Receiver<Output>) {
         let output = tokio::select! {
             output = output.recv() => output,
             _ = ping.tick() => {
-                if !send(&mut client, Message::Ping(Bytes::new())).await {
+                if !send(client, Message::Ping(Bytes::new())).await {
                     return;
                 }
                 continue;
@@ -76,13 +80,13 @@ async fn to_client(mut client: Sender, mut output: mpsc::Receiver<Output>) {
         };
         let last = match output {
             Some(Output::Stdout(bytes)) => {
-                if !send(&mut client, framed(FRAME_STDOUT, &bytes)).await {
+                if !send(client, framed(FRAME_STDOUT, &bytes)).await {
                     return;
                 }
                 continue;
             }
             Some(Output::Stderr(bytes)) => {
-                if !send(&mut client, framed(FRAME_STDERR, &bytes)).await {
+                if !send(client, framed(FRAME_STDERR, &bytes)).await {
                     return;
                 }
                 continue;
@@ -92,9 +96,8 @@ async fn to_client(mut client: Sender, mut output: mpsc::Receiver<Output>) {
             None => Control::Error("the command was lost".to_owned()),
         };
         let text = serde_json::to_string(&last).unwrap_or_default();
-        if send(&mut client, Message::text(text)).await {
-            let frame = CloseFrame { code: close_code::NORMAL, reason: "".into() };
-            send(&mut client, Message::Close(Some(frame))).await;
+        if send(client, Message::text(text)).await {
+            close(client, close_code::NORMAL, "").await;
         }
         return;
     }
@@ -106,4 +109,8 @@ fn framed(stream: u8, bytes: &Bytes) -> Message {
 
 async fn send(client: &mut Sender, message: Message) -> bool {
     matches!(timeout(SEND_MAX, client.send(message)).await, Ok(Ok(())))
+}
+
+async fn close(client: &mut Sender, code: u16, reason: &'static str) {
+    send(client, Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
 }

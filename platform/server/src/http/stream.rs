@@ -8,6 +8,7 @@ use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt};
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
@@ -46,16 +47,21 @@ impl<S: Sync> FromRequestParts<S> for StreamHeaders {
     }
 }
 
-/// A place among the open streams.
-pub(crate) struct Place(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+/// A place among the open streams, for as long as the token of its call is valid.
+pub(crate) struct Place {
+    _held: OwnedSemaphorePermit,
+    /// Completes when the token is not valid any more.
+    pub(crate) revoked: BoxFuture<'static, ()>,
+}
 
 impl Call {
     /// Takes a place among the open streams.
     pub(crate) fn place(&self) -> Result<Place, ApiError> {
         let streams = std::sync::Arc::clone(&self.platform.streams);
-        streams.try_acquire_owned().map(Place).map_err(|_| {
+        let held = streams.try_acquire_owned().map_err(|_| {
             ApiError::unavailable("as many streams are open as the platform allows; close some")
-        })
+        })?;
+        Ok(Place { _held: held, revoked: Box::pin(self.until_revoked()) })
     }
 }
 
@@ -75,13 +81,14 @@ pub(crate) fn event<T: Serialize>(id: Option<String>, name: Option<&str>, data: 
     }
 }
 
-/// Answers with a stream that holds its place until it ends.
+/// Answers with a stream that holds its place until it ends, with its token at the latest.
 pub(crate) fn respond(
     place: Place,
     events: impl Stream<Item = Event> + Send + 'static,
 ) -> Response {
-    let events = events.map(move |event| {
-        let _held = &place;
+    let Place { _held: held, revoked } = place;
+    let events = events.take_until(revoked).map(move |event| {
+        let _held = &held;
         Ok::<_, Infallible>(event)
     });
     Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()

@@ -2,19 +2,25 @@
 
 use std::time::Duration;
 
+use berth_model::Role;
+use berth_model::plan::Change;
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::Api;
+use crate::{Api, by, new_token};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 async fn connect(api: &Api, path: &str) -> Result<Socket, Box<Error>> {
+    connect_with(api, &api.tokens["developer"], path).await
+}
+
+async fn connect_with(api: &Api, token: &str, path: &str) -> Result<Socket, Box<Error>> {
     let mut request = format!("ws://{}{path}", api.address).into_client_request().unwrap();
-    let bearer = format!("Bearer {}", api.tokens["developer"]);
+    let bearer = format!("Bearer {token}");
     request.headers_mut().insert("authorization", bearer.parse().unwrap());
     tokio_tungstenite::connect_async(request).await.map(|(socket, _)| socket).map_err(Box::new)
 }
@@ -76,6 +82,40 @@ async fn a_client_that_goes_ends_its_command() {
     drop(connect(&api, &path).await.unwrap());
     let wait = ended.wait_for(|count| *count == 1);
     tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_token_and_another_tokens_goes_on() {
+    let api = Api::start().await;
+    let exec = format!("/v1/apps/hello/instances/{}/exec?command=cat", api.instance.id);
+    let attach = format!("/v1/apps/hello/runs/{}/attach", api.run.id);
+    let team = api.app.team;
+    for path in [exec, attach] {
+        let (id, secret) = new_token(&api.store, &path, team, Role::Developer).await;
+        let mut ended = api.rooms.ended.subscribe();
+        let before = *ended.borrow();
+        let mut revoked = connect_with(&api, &secret, &path).await.unwrap();
+        let mut other = connect(&api, &path).await.unwrap();
+        // An event that is no business of the token's ends nothing.
+        api.store.change(Some(api.app.id), &Change::Restart, None, &by()).await.unwrap();
+        revoked.send(Message::binary(&b"\0here"[..])).await.unwrap();
+        assert_eq!(next(&mut revoked).await, Some(Message::binary(&b"\x01here"[..])));
+        assert_eq!(next(&mut revoked).await, Some(Message::binary(&b"\x02HERE"[..])));
+
+        api.must("owner", "DELETE", &format!("/v1/tokens/{id}"), None).await;
+        let Some(Message::Close(Some(frame))) = next(&mut revoked).await else {
+            panic!("{path}: not closed")
+        };
+        assert_eq!(u16::from(frame.code), 1008);
+        assert_eq!(frame.reason.as_str(), "the token is no longer valid");
+        let wait = ended.wait_for(|count| *count == before + 1);
+        tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap().unwrap();
+        other.send(Message::binary(&b"\0on"[..])).await.unwrap();
+        assert_eq!(next(&mut other).await, Some(Message::binary(&b"\x01on"[..])));
+        drop(other);
+        let wait = ended.wait_for(|count| *count == before + 2);
+        tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use berth_model::DeploymentState;
 use berth_model::plan::Change;
-use berth_store::BuildEnd;
+use berth_model::{DeploymentState, Role};
+use berth_store::{BuildEnd, NewToken};
 use futures_util::StreamExt;
 use reqwest::Response;
 
-use crate::{Api, by};
+use crate::{Api, NOW_MS, by, new_token};
 
 /// The fields of one event: id, name, data.
 type Event = (String, String, String);
@@ -145,4 +145,57 @@ async fn a_log_is_given_as_lines_and_as_events_with_the_filters_that_were_asked(
     let asked = api.rooms.asked.lock().unwrap().join("\n");
     assert!(asked.contains("lines: 5, follow: false"), "{asked}");
     assert!(asked.contains(&format!("after: Some(({}, 7))", api.instance.id)), "{asked}");
+}
+
+#[tokio::test]
+async fn streams_end_with_their_token_and_another_tokens_go_on() {
+    let api = Api::start().await;
+    let build =
+        api.store.create_build(api.app.id, "abc", api.build.source, None, &by()).await.unwrap();
+    let (id, secret) = new_token(&api.store, "leaver", api.app.team, Role::Viewer).await;
+    let newest = api.store.newest_event().await.unwrap();
+    let events = format!("/v1/events?follow=true&after={newest}");
+    let log = format!("/v1/apps/hello/builds/{}/log?follow=true", build.id);
+    let open = async |path: &str| {
+        Events::open(api.request("nobody", "GET", path).bearer_auth(&secret)).await
+    };
+    let (mut revoked, mut revoked_log) = (open(&events).await, open(&log).await);
+    let mut other = Events::open(api.request("viewer", "GET", &events)).await;
+    let mut other_log = Events::open(api.request("viewer", "GET", &log)).await;
+    api.store.change(Some(api.app.id), &Change::Stop, None, &by()).await.unwrap();
+    assert_eq!(revoked.next().await.unwrap().1, "app.stopped");
+
+    api.must("owner", "DELETE", &format!("/v1/tokens/{id}"), None).await;
+    while let Some((_, name, _)) = revoked.next().await {
+        assert_eq!(name, "token.revoked");
+    }
+    assert_eq!(revoked_log.next().await, None);
+    assert_eq!(other.next().await.unwrap().1, "app.stopped");
+    assert_eq!(other.next().await.unwrap().1, "token.revoked");
+    api.store.append_build_log(build.id, &["one".to_owned()], 1).await.unwrap();
+    assert_eq!(other_log.next().await.unwrap().0, "1");
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_token_expires_or_is_replaced() {
+    let api = Api::start().await;
+    let new = NewToken {
+        name: "short".into(),
+        team: api.app.team,
+        role: Role::Viewer,
+        expires_at_ms: Some(NOW_MS + 500),
+    };
+    let (_, short) = api.store.create_token(&new, &by()).await.unwrap();
+    let open = async |token: &str| {
+        let request = api.request("nobody", "GET", "/v1/events?follow=true");
+        Events::open(request.bearer_auth(token)).await
+    };
+    assert_eq!(open(&short).await.next().await, None);
+
+    // As when root sets a new token of the machine's administrator.
+    let mut replaced = open(&api.tokens["admin"]).await;
+    api.store.adopt_admin_token(&"0".repeat(64), NOW_MS).await.unwrap();
+    while let Some((_, name, _)) = replaced.next().await {
+        assert_eq!(name, "token.created");
+    }
 }

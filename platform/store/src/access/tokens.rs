@@ -194,6 +194,18 @@ impl Store {
         row.map(|row| token(&Columns(&row))).transpose()
     }
 
+    /// The token that a principal acts with.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn token_of(&self, principal: PrincipalId) -> Result<Option<Token>, StoreError> {
+        let row = sqlx::query("SELECT * FROM tokens WHERE principal_id = $1")
+            .bind(principal.to_string())
+            .fetch_optional(self.readers())
+            .await?;
+        row.map(|row| token(&Columns(&row))).transpose()
+    }
+
     /// Makes a token invalid. One that is not there is fine.
     ///
     /// # Errors
