@@ -74,7 +74,8 @@ pub struct ApiConfig {
 
 impl Default for ApiConfig {
     fn default() -> Self {
-        Self { connections_max: const { NonZeroU32::new(1024).unwrap() } }
+        // Within the 1024 descriptors that a process has where nobody raised the limit.
+        Self { connections_max: const { NonZeroU32::new(512).unwrap() } }
     }
 }
 
@@ -142,6 +143,6 @@ mod tests {
         assert!(!config.push.create_apps);
         assert_eq!(config.push.limits().files_max, 100_000);
         assert_eq!(config.deploy.stop_ms_max, 30_000);
-        assert_eq!(config.api.connections_max.get(), 1024);
+        assert_eq!(config.api.connections_max.get(), 512);
     }
 }
