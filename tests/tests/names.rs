@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use acceptance::looker::stacks_are_there;
+use acceptance::traces::processes;
 use acceptance::{Looker, Platform, Scene, wait_for};
 
 /// A name server on an address of the host's loopback.
@@ -36,14 +37,11 @@ impl Drop for NameServer {
     }
 }
 
-/// The one process of this platform with these words on its command line.
-fn process_of(platform: &Platform, words: &str) -> Option<rustix::process::Pid> {
-    let output = Command::new("ps").args(["-e", "-o", "pid=,args="]).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+/// The router of this platform.
+fn router_of(platform: &Platform) -> Option<rustix::process::Pid> {
     let data = platform.data.display().to_string();
-    let line = text.lines().find(|line| line.contains(words) && line.contains(&data))?;
-    let pid = line.split_whitespace().next()?.parse().ok()?;
-    rustix::process::Pid::from_raw(pid)
+    let routers = processes(&["route --listeners-from-fd", &data]);
+    rustix::process::Pid::from_raw(*routers.first()?)
 }
 
 fn kill(pid: rustix::process::Pid) {
@@ -90,10 +88,10 @@ fn apps_look_names_up_whatever_of_the_platform_is_killed() {
 
     // A new agent has the old router's sockets: the next router is asked on the same ones.
     platform.serve().unwrap();
-    let router = process_of(&platform, "route --listeners-from-fd").unwrap();
+    let router = router_of(&platform).unwrap();
     kill(router);
     let begun = Instant::now();
-    let next = || process_of(&platform, "route --listeners-from-fd").filter(|pid| *pid != router);
+    let next = || router_of(&platform).filter(|pid| *pid != router);
     wait_for("another router", 20, next);
     let found = wait_for("an answer", 20, || {
         platform.get("looker", "/name?host=service.example").ok().map(|(_, text)| text)
