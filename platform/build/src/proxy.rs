@@ -8,7 +8,6 @@
 //! build log. It never sees what is inside a tunnel and adds no credentials but the operator's own
 //! for the proxy before it.
 
-mod address;
 mod connect;
 mod serve;
 
@@ -16,7 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-pub use address::Refusal;
+use berth_extensions::outbound::address::AddressRefusal;
+
 pub use connect::{Upstream, UpstreamError};
 
 /// What the network of builds may be, as the operator set it. The default is every public host.
@@ -32,6 +32,20 @@ pub struct Policy {
     pub instances: Option<Ipv4Addr>,
     /// The operator's own proxy.
     pub upstream: Option<Upstream>,
+}
+
+/// Why a connection was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The step asked for no network.
+    #[error("this step has no network")]
+    NoNetwork,
+    /// The host belongs to no role of the step.
+    #[error("the host belongs to no role that this step names, and the operator allows only those")]
+    Role,
+    /// The host leads where no build, or not this one, may go.
+    #[error(transparent)]
+    Address(#[from] AddressRefusal),
 }
 
 /// What the step that runs now may reach.

@@ -6,12 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use base64::Engine as _;
+use berth_extensions::outbound::address::{self, Surroundings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::address::{self, Refusal, Surroundings};
-use super::{Shared, matches};
+use super::{Refusal, Shared, matches};
 
 /// Longest answer of the operator's proxy to a CONNECT.
 const ANSWER_BYTES_MAX: usize = 16 << 10;
@@ -154,7 +154,7 @@ impl Shared {
         let own = address::own().map_err(ConnectError::Unreachable)?;
         let private = matches(&self.policy.private_hosts, host);
         let around = Surroundings { own: &own, instances: self.policy.instances, private };
-        Ok(address::judge(address, &around)?)
+        Ok(address::judge(address, &around).map_err(Refusal::from)?)
     }
 }
 

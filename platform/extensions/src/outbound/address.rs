@@ -1,42 +1,40 @@
-//! Which addresses a build may reach. Pure but for the list of the host's own addresses.
+//! Which addresses guests and builds may reach. Pure but for the list of the host's own addresses.
+//!
+//! There is no test for "global" addresses: registries behind mirrors resolve into ranges that such
+//! tests refuse.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Why a connection was refused.
+/// Why an address is not connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The step asked for no network.
-    #[error("this step has no network")]
-    NoNetwork,
-    /// The host belongs to no role of the step.
-    #[error("the host belongs to no role that this step names, and the operator allows only those")]
-    Role,
-    /// Never reachable from a build.
-    #[error("{0} addresses are never reached from a build")]
+pub enum AddressRefusal {
+    /// Never, whoever asks.
+    #[error("{0} addresses are never reached")]
     Never(&'static str),
     /// Private addresses need the operator's word.
     #[error("private addresses are reached only where the operator allows the host")]
     Private,
-    /// Not `host:port` with a port from 1 to 65535.
-    #[error("that is not a host and a port")]
-    Malformed,
 }
 
 /// What an address is judged against.
-pub(super) struct Surroundings<'a> {
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
     /// Addresses of the host's interfaces.
-    pub(super) own: &'a [IpAddr],
+    pub own: &'a [IpAddr],
     /// First address of the instances' /16.
-    pub(super) instances: Option<Ipv4Addr>,
+    pub instances: Option<Ipv4Addr>,
     /// Private ranges may pass.
-    pub(super) private: bool,
+    pub private: bool,
 }
 
 /// Judges one address.
-pub(super) fn judge(address: IpAddr, around: &Surroundings<'_>) -> Result<(), Refusal> {
+///
+/// # Errors
+/// Why it is not connected to.
+pub fn judge(address: IpAddr, around: &Surroundings<'_>) -> Result<(), AddressRefusal> {
     let address = address.to_canonical();
     if around.own.iter().any(|own| own.to_canonical() == address) {
-        return Err(Refusal::Never("the host's own"));
+        return Err(AddressRefusal::Never("the host's own"));
     }
     match address {
         IpAddr::V4(v4) => judge_v4(v4, around),
@@ -44,57 +42,57 @@ pub(super) fn judge(address: IpAddr, around: &Surroundings<'_>) -> Result<(), Re
     }
 }
 
-fn judge_v4(address: Ipv4Addr, around: &Surroundings<'_>) -> Result<(), Refusal> {
+fn judge_v4(address: Ipv4Addr, around: &Surroundings<'_>) -> Result<(), AddressRefusal> {
     let [a, b, ..] = address.octets();
     if a == 0 {
-        return Err(Refusal::Never("unspecified"));
+        return Err(AddressRefusal::Never("unspecified"));
     }
     if address.is_loopback() {
-        return Err(Refusal::Never("loopback"));
+        return Err(AddressRefusal::Never("loopback"));
     }
     if address.is_link_local() {
-        return Err(Refusal::Never("link-local and metadata"));
+        return Err(AddressRefusal::Never("link-local and metadata"));
     }
     if address.is_multicast() || address.is_broadcast() {
-        return Err(Refusal::Never("multicast"));
+        return Err(AddressRefusal::Never("multicast"));
     }
     if around.instances.is_some_and(|base| base.octets()[..2] == [a, b]) {
-        return Err(Refusal::Never("instance"));
+        return Err(AddressRefusal::Never("instance"));
     }
     // Metadata services outside 169.254/16: Alibaba Cloud, Oracle's old one.
     if matches!(address.octets(), [100, 100, 100, 200] | [192, 0, 0, 192]) {
-        return Err(Refusal::Never("metadata"));
+        return Err(AddressRefusal::Never("metadata"));
     }
     let shared = a == 100 && (64..128).contains(&b);
     if (address.is_private() || shared) && !around.private {
-        return Err(Refusal::Private);
+        return Err(AddressRefusal::Private);
     }
     Ok(())
 }
 
-fn judge_v6(address: Ipv6Addr, around: &Surroundings<'_>) -> Result<(), Refusal> {
+fn judge_v6(address: Ipv6Addr, around: &Surroundings<'_>) -> Result<(), AddressRefusal> {
     let segments = address.segments();
     if address.is_unspecified() {
-        return Err(Refusal::Never("unspecified"));
+        return Err(AddressRefusal::Never("unspecified"));
     }
     if address.is_loopback() {
-        return Err(Refusal::Never("loopback"));
+        return Err(AddressRefusal::Never("loopback"));
     }
     if address.is_unicast_link_local() || segments[0] & 0xffc0 == 0xfec0 {
-        return Err(Refusal::Never("link-local and metadata"));
+        return Err(AddressRefusal::Never("link-local and metadata"));
     }
     if address.is_multicast() {
-        return Err(Refusal::Never("multicast"));
+        return Err(AddressRefusal::Never("multicast"));
     }
     // Amazon's metadata service over IPv6.
     if segments == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] {
-        return Err(Refusal::Never("metadata"));
+        return Err(AddressRefusal::Never("metadata"));
     }
     if let Some(inner) = embedded_v4(segments) {
         return judge_v4(inner, around);
     }
     if address.is_unique_local() && !around.private {
-        return Err(Refusal::Private);
+        return Err(AddressRefusal::Private);
     }
     Ok(())
 }
@@ -115,7 +113,10 @@ fn embedded_v4(segments: [u16; 8]) -> Option<Ipv4Addr> {
 }
 
 /// Addresses of the host's interfaces, read anew, because they change while the platform runs.
-pub(super) fn own() -> std::io::Result<Vec<IpAddr>> {
+///
+/// # Errors
+/// As `getifaddrs` says.
+pub fn own() -> std::io::Result<Vec<IpAddr>> {
     let interfaces = nix::ifaddrs::getifaddrs().map_err(std::io::Error::from)?;
     Ok(interfaces
         .filter_map(|interface| interface.address)
@@ -130,7 +131,7 @@ pub(super) fn own() -> std::io::Result<Vec<IpAddr>> {
 mod tests {
     use super::*;
 
-    fn verdict(text: &str, private: bool) -> Result<(), Refusal> {
+    fn verdict(text: &str, private: bool) -> Result<(), AddressRefusal> {
         let own = ["198.51.100.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
         let around =
             Surroundings { own: &own, instances: Some(Ipv4Addr::new(10, 200, 0, 0)), private };
@@ -167,7 +168,7 @@ mod tests {
             "::ffff:198.51.100.7",
             "64:ff9b::ac8:1",
         ] {
-            assert!(matches!(verdict(text, true), Err(Refusal::Never(_))), "{text}");
+            assert!(matches!(verdict(text, true), Err(AddressRefusal::Never(_))), "{text}");
         }
     }
 
@@ -185,7 +186,7 @@ mod tests {
             "::ffff:10.0.0.1",
             "64:ff9b::a00:1",
         ] {
-            assert_eq!(verdict(text, false), Err(Refusal::Private), "{text}");
+            assert_eq!(verdict(text, false), Err(AddressRefusal::Private), "{text}");
             assert_eq!(verdict(text, true), Ok(()), "{text}");
         }
     }
