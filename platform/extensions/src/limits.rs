@@ -87,6 +87,23 @@ impl Limits {
         handles_max: 1024,
     };
 
+    /// One call of a middleware, which a request waits for. Reading a header is a host call.
+    pub const MIDDLEWARE: Self = Self {
+        memory_bytes_max: 16 * MIB,
+        memories_max: 2,
+        tables_max: 4,
+        table_elements_max: 32_768,
+        instances_max: 16,
+        cpu_ms_max: 5,
+        fuel_max: u64::MAX,
+        reply_ms_max: 50,
+        wall_ms_max: 50,
+        output_bytes_max: 64 * 1024,
+        call_bytes_max: 1280 * 1024,
+        host_calls_max: 256,
+        handles_max: 1024,
+    };
+
     /// One request to an app.
     pub const APP: Self = Self {
         memory_bytes_max: 64 * MIB,
@@ -204,6 +221,15 @@ pub(crate) fn armed_store<T: Guest>(engine: &Engine, state: T) -> Store<T> {
         }
     });
     store
+}
+
+/// Prepares a store for another call, under the same limits as the first.
+pub(crate) fn rearm<T: Guest>(store: &mut Store<T>) {
+    let limits = *store.data_mut().sandbox().meter.limits();
+    store.set_hostcall_fuel(limits.call_bytes_max as usize);
+    // An engine without fuel refuses; it has nothing to count.
+    let _ = store.set_fuel(limits.fuel_max);
+    store.set_epoch_deadline(1);
 }
 
 /// Longest message about a guest.

@@ -48,6 +48,15 @@ impl Meter {
         }
     }
 
+    /// Begins to count anew, for another call of the same store. Not during one.
+    pub(crate) fn restart(&self) {
+        self.cpu_ns.store(0, Ordering::Relaxed);
+        self.host_calls.store(0, Ordering::Relaxed);
+        self.output_bytes.store(0, Ordering::Relaxed);
+        *self.wall() =
+            Wall { started: Instant::now(), excluded: Duration::ZERO, paused_at: None };
+    }
+
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }
