@@ -160,15 +160,23 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let detail = refusal.to_string();
         match refusal {
-            Refusal::NoApp | Refusal::NoDomain(_) | Refusal::NoSuchRelease(_) => {
+            Refusal::NoApp
+            | Refusal::NoDomain(_)
+            | Refusal::NoVolume(_)
+            | Refusal::NoSuchRelease(_) => {
                 Self::missing(detail)
             }
-            Refusal::NameTaken(_) | Refusal::DomainTaken(_) => {
+            Refusal::NameTaken(_) | Refusal::DomainTaken(_) | Refusal::VolumeTaken(_) => {
                 Self::new(StatusCode::CONFLICT, "taken", "Taken", detail)
             }
             Refusal::Full
             | Refusal::Formation
             | Refusal::TooManyDomains
+            | Refusal::TooManyVolumes
+            | Refusal::VolumeAlone { .. }
+            | Refusal::VolumeInUse { .. }
+            | Refusal::WasmVolume
+            | Refusal::HasVolumes(_)
             | Refusal::NoRelease
             | Refusal::Stopped
             | Refusal::NothingBefore
@@ -189,6 +197,8 @@ impl From<Refusal> for ApiError {
             Refusal::DomainReserved(_) | Refusal::DomainIsAddress(_) => {
                 Self::invalid("/domain", detail)
             }
+            Refusal::VolumeSize(_) => Self::invalid("/size", detail),
+            Refusal::VolumePathTaken { .. } => Self::invalid("/path", detail),
             Refusal::BadBranch => Self::invalid("/deploy_branch", detail),
         }
     }

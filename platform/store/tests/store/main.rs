@@ -7,11 +7,13 @@ mod builds;
 mod changes;
 mod config;
 mod deployments;
+mod drains;
 mod events;
 mod instances;
 mod opening;
 mod routes;
 mod sweep;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
