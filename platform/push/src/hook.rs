@@ -54,13 +54,37 @@ pub(crate) async fn hear(
     loop {
         match pkt::read(reader).await? {
             Some(Pkt::Line(line)) if commands.len() < COMMANDS_MAX => {
-                commands.push(Command::parse(&line).ok_or_else(|| wrong("a broken command"))?);
+                let Some(command) = Command::parse(&line) else {
+                    let why = "The name of a ref that is pushed is not text, or has spaces or control characters in it. Rename it and push again.";
+                    return Err(refuse(writer, why, "a broken command").await);
+                };
+                commands.push(command);
             }
-            Some(Pkt::Line(_)) => return Err(wrong("too many commands")),
+            Some(Pkt::Line(_)) => {
+                let why = format!(
+                    "This push updates more than {COMMANDS_MAX} refs, which is more than Berth reads. Push the branch that you want to deploy: git push berth HEAD:main"
+                );
+                return Err(refuse(writer, &why, "too many commands").await);
+            }
             Some(Pkt::Flush) => return Ok(Some(Request { commands, atomic })),
             None => return Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
+}
+
+/// Ends a hook that cannot be answered command by command, with a reason for whoever pushes.
+async fn refuse(
+    writer: &mut (impl AsyncWrite + Unpin),
+    why: &str,
+    what: &'static str,
+) -> io::Error {
+    let told = async {
+        tell(writer, &format!(" !     {why}")).await?;
+        say(writer, EXIT, &[1]).await?;
+        writer.flush().await
+    };
+    // A hook that has gone hears nothing, which is no worse.
+    told.await.err().unwrap_or_else(|| wrong(what))
 }
 
 /// A line of text for whoever pushes, through git's side band.
@@ -163,6 +187,23 @@ mod tests {
     async fn an_end_without_a_word_is_no_request() {
         let heard = hear(&mut &b""[..], &mut Vec::new(), || ()).await.unwrap();
         assert_eq!(heard, None);
+    }
+
+    #[tokio::test]
+    async fn commands_that_cannot_be_answered_one_by_one_end_the_push_with_a_reason() {
+        let odd = format!("{OLD} {NEW} refs/heads/\u{1b}[31m");
+        let mut many = session(&[b"version=1", b""]);
+        for n in 0..=COMMANDS_MAX {
+            many.extend(pkt::line(format!("{OLD} {NEW} refs/heads/{n}").as_bytes()));
+        }
+        let odd = session(&[b"version=1", b"", odd.as_bytes(), b""]);
+        for (said, reason) in [(odd, "control characters"), (many, "more than 4096 refs")] {
+            let mut written = Vec::new();
+            assert!(hear(&mut said.as_slice(), &mut written, || ()).await.is_err());
+            let text = String::from_utf8_lossy(&written);
+            assert!(text.contains(reason), "{text:?}");
+            assert!(written.ends_with(b"\x03\0\0\0\x01\x01"), "{text:?}");
+        }
     }
 
     #[tokio::test]

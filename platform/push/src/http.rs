@@ -40,6 +40,9 @@ pub fn http_router<H: PushHost>(push: Push<H>) -> Router {
         .with_state(push)
 }
 
+/// The exit code of git's `die`.
+const GIT_DIED: i32 = 128;
+
 #[derive(serde::Deserialize)]
 struct Wanted {
     service: Option<String>,
@@ -142,6 +145,12 @@ async fn serve<H: PushHost>(push: Push<H>, call: Call, input: body::Input) -> Re
         match running.await {
             Ok(Ok(exit)) if exit.code == 0 => {}
             Ok(Err(error)) => return failed(&error),
+            // What `die` of git ends with before its first word: the body was not of its protocol.
+            Ok(Ok(exit)) if exit.code == GIT_DIED && !advertise => {
+                tracing::warn!(?exit, "git could not read a request");
+                let text = "git could not read the request: its body is not of git's protocol.";
+                return refuse(StatusCode::BAD_REQUEST, text);
+            }
             other => {
                 tracing::error!(?other, "git ended without an answer");
                 let text = "git ended without an answer; the platform's log says why.";

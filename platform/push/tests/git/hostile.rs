@@ -211,3 +211,18 @@ async fn many_pushes_leave_few_packs_where_git_may_clean_up() {
     assert!(said.ok, "{said:?}");
     assert_eq!(client.now(&["-C", "copy", "rev-list", "--count", "HEAD"]), "5");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_not_gits_protocol_is_the_clients_fault() {
+    let world = World::new().await;
+    for body in [&b"zzzz this is no pkt-line"[..], b"0003", b"0005", &[0; 64]] {
+        let answer = post(&world, body, "").await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{body:?}: {answer}");
+        assert!(answer.contains("not of git's protocol"), "{answer}");
+    }
+    assert!(world.host.pushed().is_empty());
+    // Commands that the hook cannot answer one by one are refused with a reason.
+    let id = "1111111111111111111111111111111111111111";
+    let answer = post(&world, &commands(&["refs/heads/\u{7}bell"], id), "").await;
+    assert!(answer.contains("ng refs/heads/") || answer.contains("control characters"), "{answer}");
+}
