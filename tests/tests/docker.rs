@@ -156,9 +156,9 @@ fn instances_and_docker_live_side_by_side(
 
     // Builds: the ways that are closed, and the way out.
     for (host, port, why) in [
-        (MACHINE, PUBLISHED, "the host's own addresses are never reached from a build"),
+        (MACHINE, PUBLISHED, "the host's own addresses are never reached"),
         (&container, 80, "private addresses are reached only where the operator allows"),
-        (&own, 5000, "instance addresses are never reached from a build"),
+        (&own, 5000, "instance addresses are never reached"),
     ] {
         app.repository.write("requirements.txt", Looker::requirement(host, port));
         app.repository.commit("A package from where none may come from");

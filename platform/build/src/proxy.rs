@@ -4,11 +4,12 @@
 //! It takes `CONNECT host:port` and absolute-form requests (apt), resolves the name once, judges
 //! every address and connects to an address that it judged. Refused are the host itself, instances,
 //! link-local, metadata, multicast and unspecified addresses always, private ranges unless the
-//! operator allows them. Connections, bytes and times are bounded, and every host is a line of the
+//! operator allows them or pinned a role's mirror there. Connections, bytes and times are bounded, and every host is a line of the
 //! build log. It never sees what is inside a tunnel and adds no credentials but the operator's own
 //! for the proxy before it.
 
 mod connect;
+mod mirror;
 mod serve;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use berth_extensions::outbound::address::AddressRefusal;
 
 pub use connect::{Upstream, UpstreamError};
+pub use mirror::{Mirror, Mirrors, variables};
 
 /// What the network of builds may be, as the operator set it. The default is every public host.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +30,9 @@ pub struct Policy {
     pub roles: BTreeMap<String, Vec<String>>,
     /// Hosts that may resolve to private addresses; `*` for all.
     pub private_hosts: Vec<String>,
+    /// Where each role's packages come from: its steps reach that host and port also where it is
+    /// private.
+    pub mirrors: Mirrors,
     /// First address of the /16 of instances, which builds never reach.
     pub instances: Option<Ipv4Addr>,
     /// The operator's own proxy.
@@ -168,8 +173,13 @@ impl Shared {
         }
     }
 
+    /// Whether a mirror of the step's roles is there.
+    fn pinned(&self, host: &str, port: u16) -> bool {
+        mirror::is_pinned(&self.policy.mirrors, &self.reach(), host, port)
+    }
+
     /// Whether the step may speak to a host at all; the reason when it may not.
-    fn admits(&self, host: &str) -> Result<(), Refusal> {
+    fn admits(&self, host: &str, port: u16) -> Result<(), Refusal> {
         match self.reach() {
             Reach::All => Ok(()),
             Reach::None => Err(Refusal::NoNetwork),
@@ -178,7 +188,11 @@ impl Shared {
                 let listed = |role: &String| {
                     self.policy.roles.get(role).is_some_and(|hosts| matches(hosts, host))
                 };
-                if roles.iter().any(listed) { Ok(()) } else { Err(Refusal::Role) }
+                if roles.iter().any(listed) || self.pinned(host, port) {
+                    Ok(())
+                } else {
+                    Err(Refusal::Role)
+                }
             }
         }
     }

@@ -70,6 +70,11 @@ impl Drop for Names {
 
 /// A proxy on loopback, on a runtime of its own that is in the scene as well.
 fn proxy(policy: Policy) -> SocketAddr {
+    proxy_for(policy, Reach::All)
+}
+
+/// The same for a step that may reach so much.
+fn proxy_for(policy: Policy, reach: Reach) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -77,7 +82,7 @@ fn proxy(policy: Policy) -> SocketAddr {
         runtime.block_on(async {
             let note: Note = Arc::new(|_| {});
             let proxy = Proxy::serve(listener, Arc::new(policy), Bounds::default(), note).unwrap();
-            proxy.allow(Reach::All);
+            proxy.allow(reach);
             std::future::pending::<()>().await;
         });
     });
@@ -148,4 +153,40 @@ fn what_a_build_may_reach_is_decided_by_where_the_name_leads() {
             assert!(hear(target, PORT).is_some(), "it is there for the machine");
         }
     }
+}
+
+#[test]
+fn a_mirror_in_a_private_network_is_reached_by_the_steps_of_its_role_alone() {
+    let scene = Scene::enter();
+    scene.put_etc("resolv.conf", "nameserver 127.0.0.53\n");
+    let pinned = |url: &str| Policy {
+        mirrors: [("python".to_owned(), url.parse().unwrap())].into(),
+        ..Policy::default()
+    };
+    let names = format!("http://mirror.example:{PORT}/simple/");
+    let role = |name: &str| Reach::of(&[name.to_owned()]);
+    for (reach, host, port, target, allowed) in [
+        (role("python"), "mirror.example", PORT, PRIVATE, true),
+        (role("python"), "MIRROR.example", PORT, PRIVATE, true),
+        (Reach::All, "mirror.example", PORT, PRIVATE, true),
+        (role("node"), "mirror.example", PORT, PRIVATE, false),
+        (Reach::None, "mirror.example", PORT, PRIVATE, false),
+        (role("python"), "mirror.example", PORT + 1, PRIVATE, false),
+        (role("python"), "other.example", PORT, PRIVATE, false),
+        (role("python"), "mirror.example", PORT, METADATA, false),
+        (role("python"), "mirror.example", PORT, MACHINE, false),
+    ] {
+        let _names = Names::start(vec![address(target)]);
+        let (status, text) = through(proxy_for(pinned(&names), reach.clone()), host, port);
+        let expected = if allowed { "200" } else { "403" };
+        assert_eq!(status, expected, "{reach:?} {host}:{port} at {target}: {text}");
+        assert_eq!(text.starts_with("you are "), allowed, "{host} at {target}: {text}");
+    }
+    // Pinned by its address, and where the operator allows nothing but roles.
+    let only = |policy| Policy { roles_only: true, ..policy };
+    let by_address = || only(pinned(&format!("http://{PRIVATE}:{PORT}/")));
+    let (status, text) = through(proxy_for(by_address(), role("python")), PRIVATE, PORT);
+    assert!(status == "200" && text.starts_with("you are "), "{status} {text}");
+    let (status, text) = through(proxy_for(by_address(), role("node")), PRIVATE, PORT);
+    assert!(status == "403" && text.contains("no role"), "{status} {text}");
 }

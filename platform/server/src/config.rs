@@ -89,6 +89,9 @@ pub struct BuildConfig {
     pub roles: std::collections::BTreeMap<String, Vec<String>>,
     /// Hosts that may resolve to private addresses; `*` for all.
     pub private_hosts: Vec<String>,
+    /// Where the packages of a role come from: its tools get the address as their index, and its
+    /// steps reach that host and port also in a private network.
+    pub mirrors: berth_build::proxy::Mirrors,
 }
 
 impl Config {
@@ -135,6 +138,17 @@ mod tests {
         assert_eq!(config.api.connections_max.get(), 16);
         let error = toml::from_str::<Config>("[api]\nconnections_max = 0\n").unwrap_err();
         assert!(error.to_string().contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_mirror_is_an_address_or_an_error_with_its_line() {
+        let text = "[build.mirrors]\npython = 'http://10.0.0.5:3141/simple'\n";
+        let config: Config = toml::from_str(text).unwrap();
+        assert_eq!(config.build.mirrors["python"], "http://10.0.0.5:3141/simple".parse().unwrap());
+        let text = "[build.mirrors]\nnode = 'http://me:secret@10.0.0.5/'\n";
+        let error = toml::from_str::<Config>(text).unwrap_err().to_string();
+        assert!(error.contains("without user or password"), "{error}");
+        assert!(error.contains("line 2"), "{error}");
     }
 
     #[test]

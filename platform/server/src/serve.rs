@@ -78,6 +78,7 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         roles_only: config.build.roles_only,
         roles: config.build.roles.clone(),
         private_hosts: config.build.private_hosts.clone(),
+        mirrors: config.build.mirrors.clone(),
         instances: Some(network.base),
         upstream: upstream()?,
     });
@@ -229,8 +230,11 @@ async fn builder(
             engine.load(&code).with_context(|| format!("the buildpack {id} cannot be used"))?;
         buildpacks.push(Loaded { id, digest, component: Arc::new(component) });
     }
-    let settings =
-        berth_build::Settings { network: Arc::clone(policy), ..berth_build::Settings::default() };
+    let settings = berth_build::Settings {
+        network: Arc::clone(policy),
+        env: berth_build::proxy::variables(&policy.mirrors),
+        ..berth_build::Settings::default()
+    };
     let inventory = Inventory::load(Some(&data.root.join("inventory")))?;
     let blobs = BlobStore::clone(&compiler.blobs);
     Ok(Builder::new(compiler.agent.clone(), blobs, buildpacks, inventory, settings))

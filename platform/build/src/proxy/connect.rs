@@ -109,14 +109,14 @@ impl Shared {
         host: &str,
         port: u16,
     ) -> Result<(TcpStream, Option<IpAddr>), ConnectError> {
-        self.admits(host)?;
+        self.admits(host, port)?;
         let limit = Duration::from_secs(self.bounds.connect_s_max);
         timeout(limit, async {
             match &self.policy.upstream {
                 Some(upstream) if !matches(&upstream.direct, host) => {
                     // The name is the upstream's to resolve; an address is judged here.
                     if let Ok(address) = host.parse() {
-                        self.judge(host, address)?;
+                        self.judge(host, port, address)?;
                     }
                     Ok((through(upstream, host, port).await?, None))
                 }
@@ -138,7 +138,7 @@ impl Shared {
         for address in resolved {
             // Judged and then connected to by the same value: a second answer of the name service
             // cannot come in between.
-            if let Err(refusal) = self.judge(host, address.ip()) {
+            if let Err(refusal) = self.judge(host, port, address.ip()) {
                 last = refusal;
                 continue;
             }
@@ -150,9 +150,9 @@ impl Shared {
         Err(last)
     }
 
-    fn judge(&self, host: &str, address: IpAddr) -> Result<(), ConnectError> {
+    fn judge(&self, host: &str, port: u16, address: IpAddr) -> Result<(), ConnectError> {
         let own = address::own().map_err(ConnectError::Unreachable)?;
-        let private = matches(&self.policy.private_hosts, host);
+        let private = matches(&self.policy.private_hosts, host) || self.pinned(host, port);
         let around = Surroundings { own: &own, instances: self.policy.instances, private };
         Ok(address::judge(address, &around).map_err(Refusal::from)?)
     }
