@@ -11,12 +11,14 @@ mod platform;
 mod ps;
 mod releases;
 mod run;
+mod volumes;
 
 use berth_api::{DeploymentView, Page};
 use serde::de::DeserializeOwned;
 
 use crate::arguments::{
-    App, Apps, Arguments, Builds, Command, Config, Domains, Keys, Releases, Stacks, Teams, Tokens,
+    App, Apps, Arguments, Builds, Command, Config, Domains, Ext, Keys, Releases, Stacks, Teams,
+    Tokens,
 };
 use crate::client::{Client, segment};
 use crate::failure::Failure;
@@ -29,6 +31,9 @@ const PAGES_MAX: usize = 1000;
 pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Failure> {
     if let Command::Completions { shell } = arguments.command {
         return platform::completions(shell, output);
+    }
+    if let Command::Ext(Ext::Author(verb)) = arguments.command {
+        return crate::author::run(verb, output).await;
     }
     let client = &Client::new(&arguments.global.server, &arguments.global.token)?;
     match arguments.command {
@@ -70,7 +75,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fai
         Command::GitCredential { operation } => {
             platform::git_credential(&operation, client, output)
         }
-        Command::Completions { .. } => Ok(()),
+        Command::Completions { .. } | Command::Ext(Ext::Author(_)) => Ok(()),
     }
 }
 

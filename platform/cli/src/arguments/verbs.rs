@@ -34,6 +34,9 @@ pub(crate) enum Apps {
     Destroy {
         #[command(flatten)]
         app: App,
+        /// Its volumes too, and what they hold
+        #[arg(long)]
+        volumes: bool,
         /// Do not ask
         #[arg(long)]
         yes: bool,
@@ -187,6 +190,41 @@ pub(crate) enum Domains {
     Remove {
         /// The host name
         domain: String,
+        #[command(flatten)]
+        app: App,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Volumes {
+    /// List volumes with their size and use
+    List(App),
+    /// Make a volume; its process is stopped and begins anew with it
+    Create {
+        /// Its name
+        name: String,
+        /// Where the process finds it
+        #[arg(long, value_name = "FOLDER")]
+        path: String,
+        /// What it may hold [default: 1GiB]
+        #[arg(long)]
+        size: Option<String>,
+        /// The process type that mounts it; it runs once [default: web]
+        #[arg(long)]
+        process: Option<String>,
+        /// Leave what runs as it is: the next instance has it
+        #[arg(long)]
+        no_restart: bool,
+        #[command(flatten)]
+        app: App,
+    },
+    /// Remove a volume and what it holds; its process must be stopped
+    Remove {
+        /// Its name
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         app: App,
     },
