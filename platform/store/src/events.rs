@@ -109,7 +109,7 @@ impl Store {
     }
 }
 
-fn event(row: &Columns<'_>) -> Result<Event, StoreError> {
+pub(crate) fn event(row: &Columns<'_>) -> Result<Event, StoreError> {
     Ok(Event {
         seq: row.int("seq")?,
         kind: row.text("kind")?,

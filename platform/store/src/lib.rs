@@ -17,6 +17,7 @@ mod domains;
 mod drains;
 mod error;
 mod events;
+mod extensions;
 mod idempotency;
 mod images;
 mod instances;
@@ -39,6 +40,9 @@ pub use domains::DomainRow;
 pub use drains::{Drain, DrainCounts, DrainCursor, DrainSource, NewDrain};
 pub use error::StoreError;
 pub use events::{EventFilter, Visible};
+pub use extensions::{
+    Delivery, Extension, ExtensionLine, ExtensionState, ExtensionVersion, GrantRow, KvError,
+};
 pub use idempotency::{Answer, Claim};
 pub use instances::Snapshot;
 pub use stacks::Stack;
