@@ -7,12 +7,10 @@
 //! gone, and after some of these it is not called for a while. Whether the request goes on then is
 //! the caller's to decide. Nothing here waits longer than the limits of a call.
 
-mod calls;
 mod counters;
 mod instance;
 mod measures;
 mod message;
-mod powers;
 mod shared;
 mod wit;
 
@@ -22,13 +20,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use berth_model::Digest;
-use berth_model::extension::{BreakerRules, BreakerState, Capabilities, ExtensionId};
+use berth_model::extension::{BreakerRules, BreakerState, ExtensionId};
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
-use wasmtime::component::{Component, ComponentExportIndex, Linker};
+use wasmtime::component::{Component, ComponentExportIndex, HasSelf};
 
 pub use measures::Measure;
 pub use message::{RequestHead, ResponseHead, is_hosts};
@@ -36,7 +34,7 @@ pub use message::{RequestHead, ResponseHead, is_hosts};
 use crate::aot::{Code, LoadError};
 use crate::engine::{EngineError, Running};
 use crate::limits::{Fault, GuestError, Limits, MemoryBudget};
-use calls::State;
+use crate::powers::{self, Allowed, State};
 use instance::{Exports, Instances};
 use shared::{Registry, Shared};
 
@@ -70,8 +68,8 @@ pub struct MiddlewareConfig {
     pub extension: ExtensionId,
     /// What its code was compiled from.
     pub component: Digest,
-    /// What it was granted.
-    pub capabilities: Capabilities,
+    /// What it asked for and was granted.
+    pub allowed: Allowed,
     /// Its configuration, an object, with the defaults of its schema.
     pub config: serde_json::Value,
     /// The secrets it was granted.
@@ -149,7 +147,6 @@ pub struct MiddlewareStats {
 /// The engine of the middlewares. One per process, made when the first one is loaded.
 pub struct MiddlewareHost {
     running: Arc<Running>,
-    linker: Linker<State>,
     budget: MemoryBudget,
     places: Arc<Semaphore>,
     registry: Registry,
@@ -164,11 +161,8 @@ impl MiddlewareHost {
     /// When this machine cannot run it.
     pub fn new(sink: Arc<dyn MiddlewareSink>) -> Result<Self, EngineError> {
         let running = Arc::new(Running::extensions()?);
-        let mut linker = Linker::new(&running.engine);
-        calls::link(&mut linker).map_err(|error| EngineError::Settings(format!("{error:#}")))?;
         Ok(Self {
             running,
-            linker,
             budget: MemoryBudget::new(MEMORY_BYTES_MAX),
             places: Arc::new(Semaphore::new(CALLS_MAX)),
             registry: Registry::default(),
@@ -201,9 +195,13 @@ impl MiddlewareHost {
                     .to_owned(),
             ));
         }
+        let mut linker =
+            powers::link(&self.running.engine, &config.allowed.interfaces()).map_err(link)?;
+        wit::Middleware::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)
+            .map_err(link)?;
         let instances = Instances {
             running: Arc::clone(&self.running),
-            pre: self.linker.instantiate_pre(&component).map_err(link)?,
+            pre: linker.instantiate_pre(&component).map_err(link)?,
             exports,
             budget: self.budget.clone(),
             places: Arc::clone(&self.places),

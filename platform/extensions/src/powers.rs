@@ -23,7 +23,7 @@ pub use wit::berth::counters::counters::Count;
 pub use wit::berth::types::types::Error as Failure;
 
 pub(crate) use calls::{State, link};
-pub(crate) use session::{Loaded, Runner};
+pub(crate) use session::{Loaded, Runner, wasi};
 
 /// How a line of an extension's log is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

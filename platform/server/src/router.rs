@@ -120,7 +120,15 @@ impl Router {
                     tracing::warn!(%instance, ejected, "the router judges an instance");
                 }
                 RouterEvent::Lagged => break,
-                RouterEvent::Metrics { .. } => {}
+                RouterEvent::Metrics { .. } | RouterEvent::Middleware(_) => {}
+                RouterEvent::Lines { lines, .. } => {
+                    for line in lines {
+                        tracing::info!(extension = %line.extension, level = line.level, "{}", line.text);
+                    }
+                }
+                RouterEvent::Breaker { extension, state, .. } => {
+                    tracing::warn!(%extension, ?state, "the router judges a middleware");
+                }
             }
         }
         self.shared.state().client = None;

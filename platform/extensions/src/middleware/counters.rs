@@ -9,11 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Keys at once.
 const KEYS_MAX: usize = 100_000;
-/// Longest key, bytes.
-pub(super) const KEY_BYTES_MAX: usize = 256;
-/// Shortest and longest window, milliseconds.
-pub(super) const WINDOW_MS: std::ops::RangeInclusive<u64> = 1_000..=3_600_000;
-
 /// The counts of one extension.
 pub(super) struct Counters {
     keys_max: usize,

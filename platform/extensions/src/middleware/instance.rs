@@ -7,23 +7,20 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use berth_model::log::LogStream;
 use tokio::sync::Semaphore;
+use wasmtime::Store;
 use wasmtime::component::{
     ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Lower, Resource, TypedFunc,
 };
-use wasmtime::Store;
-use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx};
 
 use super::MiddlewareError;
-use super::calls::State;
 use super::message::{Message, Request, RequestHead, Response, ResponseHead};
 use super::shared::Shared;
 use super::wit::berth::middleware::types::Reply;
 use crate::aot::LoadError;
 use crate::engine::Running;
 use crate::limits::{self, Fault, GuestError, MemoryBudget, MemoryLimiter, Meter, Sandbox};
-use crate::lines::{Excess, Lines, Sink};
+use crate::powers::{self, State};
 
 /// Calls after which an instance is dropped: what it leaks goes with it.
 const CALLS_MAX: u32 = 1_000;
@@ -54,6 +51,9 @@ pub(super) struct Instances {
 /// One instance; not made yet where it has no functions.
 pub(super) struct Warm {
     store: Store<State>,
+    /// Places in its table.
+    request_at: u32,
+    response_at: u32,
     functions: Option<Functions>,
     meter: Arc<Meter>,
     calls: u32,
@@ -72,7 +72,9 @@ impl Instances {
         shared: &Arc<Shared>,
         head: RequestHead,
     ) -> (RequestHead, Result<Option<Reply>, MiddlewareError>) {
-        let (head, result) = self.call::<Request, _>(shared, head, |f| f.request.as_ref()).await;
+        let at = |warm: &Warm| warm.request_at;
+        let function = |functions: &Functions| functions.request;
+        let (head, result) = self.call::<Request, _>(shared, head, at, function).await;
         (head, result.map(|(reply,)| reply))
     }
 
@@ -82,13 +84,15 @@ impl Instances {
         shared: &Arc<Shared>,
         head: ResponseHead,
     ) -> (ResponseHead, Result<(), MiddlewareError>) {
-        self.call::<Response, _>(shared, head, |f| f.response.as_ref()).await
+        let at = |warm: &Warm| warm.response_at;
+        self.call::<Response, _>(shared, head, at, |functions| functions.response).await
     }
 
     /// Makes the first instance, so that a component that cannot start is never swapped in.
     pub(super) async fn prepare(&self, shared: &Arc<Shared>) -> Result<(), LoadError> {
         let _ticking = self.running.ticker.run();
-        let mut warm = self.fresh(shared);
+        let link = |error: wasmtime::Error| LoadError::Link(format!("{error:#}"));
+        let mut warm = self.fresh(shared).map_err(link)?;
         let meter = Arc::clone(&warm.meter);
         match meter.bound(warm.instantiate(self)).await {
             Some(Ok(())) => {
@@ -107,7 +111,8 @@ impl Instances {
         &self,
         shared: &Arc<Shared>,
         head: M::Head,
-        function: impl FnOnce(&Functions) -> Option<&TypedFunc<(Resource<M>,), R>> + Send,
+        at: impl Fn(&Warm) -> u32 + Send,
+        function: impl FnOnce(&Functions) -> Option<TypedFunc<(Resource<M>,), R>> + Send,
     ) -> (M::Head, Result<R, MiddlewareError>)
     where
         M: Message,
@@ -130,8 +135,12 @@ impl Instances {
         };
         let _ticking = self.running.ticker.run();
         let started = Instant::now();
-        let mut warm = self.take().unwrap_or_else(|| self.fresh(shared));
-        let (head, result) = warm.run::<M, R>(self, head, function).await;
+        let warm = self.take().map_or_else(|| self.fresh(shared), Ok);
+        let Ok(mut warm) = warm else {
+            shared.note_refused();
+            return (head, Err(MiddlewareError::Overload));
+        };
+        let (head, result) = warm.run::<M, R>(self, shared, head, at, function).await;
         drop(place);
         let wall_ns = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         shared.note_call(warm.meter.cpu_ns(), wall_ns);
@@ -186,22 +195,20 @@ impl Instances {
         drop(old);
     }
 
-    fn fresh(&self, shared: &Arc<Shared>) -> Warm {
-        let limits = shared.config.limits;
+    fn fresh(&self, shared: &Arc<Shared>) -> wasmtime::Result<Warm> {
+        let session = shared.session();
+        let limits = session.limits;
         let meter = Arc::new(Meter::new(limits));
-        let sandbox = Sandbox::new(
+        let mut sandbox = Sandbox::new(
             Arc::clone(&meter),
             MemoryLimiter::new(&limits, Some(self.budget.clone())),
-            stub_wasi(shared, &meter),
+            powers::wasi(&session, &meter),
         );
-        let state = State {
-            sandbox,
-            shared: Arc::clone(shared),
-            request: Request::default(),
-            response: Response::default(),
-        };
-        let store = limits::armed_store(&self.running.engine, state);
-        Warm { store, functions: None, meter, calls: 0, used: Instant::now() }
+        let request_at = sandbox.table.push(Request::default())?.rep();
+        let response_at = sandbox.table.push(Response::default())?.rep();
+        let store = limits::armed_store(&self.running.engine, State { sandbox, session });
+        let used = Instant::now();
+        Ok(Warm { store, request_at, response_at, functions: None, meter, calls: 0, used })
     }
 }
 
@@ -212,7 +219,9 @@ impl Warm {
         let response = of.exports.response.as_ref();
         self.functions = Some(Functions {
             request: request.map(|at| instance.get_typed_func(&mut self.store, at)).transpose()?,
-            response: response.map(|at| instance.get_typed_func(&mut self.store, at)).transpose()?,
+            response: response
+                .map(|at| instance.get_typed_func(&mut self.store, at))
+                .transpose()?,
         });
         Ok(())
     }
@@ -221,8 +230,10 @@ impl Warm {
     async fn run<M, R>(
         &mut self,
         of: &Instances,
+        shared: &Shared,
         head: M::Head,
-        function: impl FnOnce(&Functions) -> Option<&TypedFunc<(Resource<M>,), R>> + Send,
+        at: impl Fn(&Self) -> u32 + Send,
+        function: impl FnOnce(&Functions) -> Option<TypedFunc<(Resource<M>,), R>> + Send,
     ) -> (M::Head, Result<R, GuestError>)
     where
         M: Message,
@@ -232,20 +243,26 @@ impl Warm {
         self.calls += 1;
         self.meter.restart();
         limits::rearm(&mut self.store);
-        M::lend(head, self.store.data_mut());
+        let at = at(self);
+        let body_bytes_max = shared.body_bytes_max().unwrap_or(0);
+        let lent = M::lend(head, body_bytes_max);
+        if let Err(lent) = put(&mut self.store, at, lent) {
+            let message = "its place for messages is gone".to_owned();
+            return (lent.take_back(false), Err(GuestError { fault: Fault::Trap, message }));
+        }
         let meter = Arc::clone(&self.meter);
         let ended = meter
             .bound(async {
                 if self.functions.is_none() {
                     self.instantiate(of).await?;
                 }
-                let function = self.functions.as_ref().and_then(function).copied();
+                let function = self.functions.as_ref().and_then(function);
                 let function = function.ok_or_else(|| wasmtime::format_err!("no such export"))?;
-                // There is one message at a time in a store, so its place says nothing.
-                function.call_async(&mut self.store, (Resource::new_borrow(0),)).await
+                function.call_async(&mut self.store, (Resource::new_borrow(at),)).await
             })
             .await;
-        let head = M::take_back(self.store.data_mut(), matches!(ended, Some(Ok(_))));
+        let changed = matches!(ended, Some(Ok(_)));
+        let head = take::<M>(&mut self.store, at).take_back(changed);
         let result = match ended {
             Some(Ok(value)) => Ok(value),
             Some(Err(error)) => Err(self.explain(&error)),
@@ -263,42 +280,18 @@ impl Warm {
     }
 }
 
-/// What ordinary guests of wasm32-wasip2 import without meaning to.
-fn stub_wasi(shared: &Arc<Shared>, meter: &Arc<Meter>) -> WasiCtx {
-    let writes = Arc::clone(shared);
-    let sink: Sink = Arc::new(move |_, line, _| writes.line("debug", line));
-    let lines = |stream| Lines::new(stream, Arc::clone(&sink), Arc::clone(meter), Excess::Dropped);
-    WasiCtx::builder()
-        .stdout(lines(LogStream::Stdout))
-        .stderr(lines(LogStream::Stderr))
-        .wall_clock(StoppedClock)
-        .monotonic_clock(StoppedClock)
-        .max_random_size(64 * 1024)
-        .allow_tcp(false)
-        .allow_udp(false)
-        .allow_ip_name_lookup(false)
-        .build()
-}
-
-/// The time of day is a capability of its own.
-struct StoppedClock;
-
-impl HostWallClock for StoppedClock {
-    fn resolution(&self) -> Duration {
-        Duration::from_secs(1)
-    }
-
-    fn now(&self) -> Duration {
-        Duration::ZERO
+/// Puts a message into its place.
+fn put<M: Message>(store: &mut Store<State>, at: u32, message: M) -> Result<(), M> {
+    match store.data_mut().sandbox.table.get_mut(&Resource::<M>::new_own(at)) {
+        Ok(place) => {
+            *place = message;
+            Ok(())
+        }
+        Err(_) => Err(message),
     }
 }
 
-impl HostMonotonicClock for StoppedClock {
-    fn resolution(&self) -> u64 {
-        1_000_000_000
-    }
-
-    fn now(&self) -> u64 {
-        0
-    }
+fn take<M: Message>(store: &mut Store<State>, at: u32) -> M {
+    let place = store.data_mut().sandbox.table.get_mut(&Resource::<M>::new_own(at));
+    place.map(std::mem::take).unwrap_or_default()
 }

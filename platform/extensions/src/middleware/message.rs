@@ -11,8 +11,9 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use wasmtime::component::Resource;
 
-use super::calls::State;
 use super::wit::berth::middleware::types;
+use crate::limits::{Fault, Stopped};
+use crate::powers::State;
 
 /// Bytes of names and values that one call may set.
 const EDITS_BYTES_MAX: usize = 64 * 1024;
@@ -67,63 +68,63 @@ pub struct ResponseHead {
 #[expect(unreachable_pub, reason = "the macro re-exports it from a module that is private too")]
 #[derive(Default)]
 pub struct Request {
-    pub(super) head: RequestHead,
-    pub(super) edits: Edits,
+    head: RequestHead,
+    body_bytes_max: u64,
+    edits: Edits,
 }
 
 /// The response of a call.
 #[expect(unreachable_pub, reason = "the macro re-exports it from a module that is private too")]
 #[derive(Default)]
 pub struct Response {
-    pub(super) head: ResponseHead,
-    pub(super) edits: Edits,
+    head: ResponseHead,
+    edits: Edits,
 }
 
-/// Something with headers that is lent to a middleware for one call.
-pub(super) trait Message: Send + Sized + 'static {
+/// Something with headers that is lent to a middleware for one call. Its place in the table of a
+/// store is made once and never given up: a guest only ever borrows it.
+pub(super) trait Message: Default + Send + Sized + 'static {
     /// What the router has.
     type Head: Send;
 
-    fn lend(head: Self::Head, to: &mut State);
-    /// Takes it back, with the changes or without.
-    fn take_back(from: &mut State, changed: bool) -> Self::Head;
+    fn lend(head: Self::Head, body_bytes_max: u64) -> Self;
+    /// Gives it back, with the changes or without.
+    fn take_back(self, changed: bool) -> Self::Head;
 }
 
 impl Message for Request {
     type Head = RequestHead;
 
-    fn lend(head: RequestHead, to: &mut State) {
-        to.request = Self { head, edits: Edits::default() };
+    fn lend(head: RequestHead, body_bytes_max: u64) -> Self {
+        Self { head, body_bytes_max, edits: Edits::default() }
     }
 
-    fn take_back(from: &mut State, changed: bool) -> RequestHead {
-        let mut lent = std::mem::take(&mut from.request);
+    fn take_back(mut self, changed: bool) -> RequestHead {
         if changed {
-            lent.edits.apply(&mut lent.head.headers);
+            self.edits.apply(&mut self.head.headers);
         }
-        lent.head
+        self.head
     }
 }
 
 impl Message for Response {
     type Head = ResponseHead;
 
-    fn lend(head: ResponseHead, to: &mut State) {
-        to.response = Self { head, edits: Edits::default() };
+    fn lend(head: ResponseHead, _: u64) -> Self {
+        Self { head, edits: Edits::default() }
     }
 
-    fn take_back(from: &mut State, changed: bool) -> ResponseHead {
-        let mut lent = std::mem::take(&mut from.response);
+    fn take_back(mut self, changed: bool) -> ResponseHead {
         if changed {
-            lent.edits.apply(&mut lent.head.headers);
+            self.edits.apply(&mut self.head.headers);
         }
-        lent.head
+        self.head
     }
 }
 
 /// Changes of headers, in order.
 #[derive(Default)]
-pub(super) struct Edits {
+struct Edits {
     made: Vec<(HeaderName, Option<HeaderValue>)>,
     bytes: usize,
 }
@@ -215,72 +216,65 @@ pub fn is_hosts(name: &str) -> bool {
         )
 }
 
-impl State {
-    fn request(&mut self) -> wasmtime::Result<&mut Request> {
-        self.counted()?;
-        Ok(&mut self.request)
+/// What a call is about, counted as a call into the host.
+fn lent<'a, M: 'static>(state: &'a mut State, at: &Resource<M>) -> wasmtime::Result<&'a mut M> {
+    if !state.sandbox.meter.count_host_call() {
+        return Err(Stopped(Fault::HostCalls).into());
     }
-
-    fn response(&mut self) -> wasmtime::Result<&mut Response> {
-        self.counted()?;
-        Ok(&mut self.response)
-    }
+    Ok(state.sandbox.table.get_mut(at)?)
 }
 
 impl types::Host for State {}
 
 impl types::HostRequest for State {
-    fn method(&mut self, _: Resource<Request>) -> wasmtime::Result<String> {
-        Ok(self.request()?.head.method.as_str().to_owned())
+    fn method(&mut self, at: Resource<Request>) -> wasmtime::Result<String> {
+        Ok(lent(self, &at)?.head.method.as_str().to_owned())
     }
 
-    fn scheme(&mut self, _: Resource<Request>) -> wasmtime::Result<String> {
-        Ok(self.request()?.head.scheme.to_owned())
+    fn scheme(&mut self, at: Resource<Request>) -> wasmtime::Result<String> {
+        Ok(lent(self, &at)?.head.scheme.to_owned())
     }
 
-    fn host(&mut self, _: Resource<Request>) -> wasmtime::Result<String> {
-        Ok(self.request()?.head.host.clone())
+    fn host(&mut self, at: Resource<Request>) -> wasmtime::Result<String> {
+        Ok(lent(self, &at)?.head.host.clone())
     }
 
-    fn path(&mut self, _: Resource<Request>) -> wasmtime::Result<String> {
-        Ok(self.request()?.head.path.clone())
+    fn path(&mut self, at: Resource<Request>) -> wasmtime::Result<String> {
+        Ok(lent(self, &at)?.head.path.clone())
     }
 
-    fn client(&mut self, _: Resource<Request>) -> wasmtime::Result<String> {
-        Ok(self.request()?.head.client.to_string())
+    fn client(&mut self, at: Resource<Request>) -> wasmtime::Result<String> {
+        Ok(lent(self, &at)?.head.client.to_string())
     }
 
-    fn header(
-        &mut self,
-        _: Resource<Request>,
-        name: String,
-    ) -> wasmtime::Result<Option<Vec<u8>>> {
-        let request = self.request()?;
+    fn header(&mut self, at: Resource<Request>, name: String) -> wasmtime::Result<Option<Vec<u8>>> {
+        let request = lent(self, &at)?;
         Ok(request.edits.first(&request.head.headers, &name.to_ascii_lowercase()))
     }
 
-    fn headers(&mut self, _: Resource<Request>) -> wasmtime::Result<Vec<(String, Vec<u8>)>> {
-        let request = self.request()?;
+    fn headers(&mut self, at: Resource<Request>) -> wasmtime::Result<Vec<(String, Vec<u8>)>> {
+        let request = lent(self, &at)?;
         Ok(request.edits.all(&request.head.headers))
     }
 
     fn set_header(
         &mut self,
-        _: Resource<Request>,
+        at: Resource<Request>,
         name: String,
         value: Vec<u8>,
     ) -> wasmtime::Result<bool> {
-        Ok(self.request()?.edits.note(&name, Some(value)))
+        Ok(lent(self, &at)?.edits.note(&name, Some(value)))
     }
 
-    fn remove_header(&mut self, _: Resource<Request>, name: String) -> wasmtime::Result<bool> {
-        Ok(self.request()?.edits.note(&name, None))
+    fn remove_header(&mut self, at: Resource<Request>, name: String) -> wasmtime::Result<bool> {
+        Ok(lent(self, &at)?.edits.note(&name, None))
     }
 
-    fn body(&mut self, _: Resource<Request>) -> wasmtime::Result<Option<Vec<u8>>> {
-        let bytes_max = self.shared.body_bytes_max().unwrap_or(0);
-        let body = self.request()?.head.body.as_ref();
-        Ok(body.filter(|body| body.len() as u64 <= bytes_max).map(|body| body.to_vec()))
+    fn body(&mut self, at: Resource<Request>) -> wasmtime::Result<Option<Vec<u8>>> {
+        let request = lent(self, &at)?;
+        let body = request.head.body.as_ref();
+        let shown = body.filter(|body| body.len() as u64 <= request.body_bytes_max);
+        Ok(shown.map(|body| body.to_vec()))
     }
 
     fn drop(&mut self, _: Resource<Request>) -> wasmtime::Result<()> {
@@ -290,39 +284,39 @@ impl types::HostRequest for State {
 }
 
 impl types::HostResponse for State {
-    fn status(&mut self, _: Resource<Response>) -> wasmtime::Result<u16> {
-        Ok(self.response()?.head.status.as_u16())
+    fn status(&mut self, at: Resource<Response>) -> wasmtime::Result<u16> {
+        Ok(lent(self, &at)?.head.status.as_u16())
     }
 
     fn header(
         &mut self,
-        _: Resource<Response>,
+        at: Resource<Response>,
         name: String,
     ) -> wasmtime::Result<Option<Vec<u8>>> {
-        let response = self.response()?;
+        let response = lent(self, &at)?;
         Ok(response.edits.first(&response.head.headers, &name.to_ascii_lowercase()))
     }
 
-    fn headers(&mut self, _: Resource<Response>) -> wasmtime::Result<Vec<(String, Vec<u8>)>> {
-        let response = self.response()?;
+    fn headers(&mut self, at: Resource<Response>) -> wasmtime::Result<Vec<(String, Vec<u8>)>> {
+        let response = lent(self, &at)?;
         Ok(response.edits.all(&response.head.headers))
     }
 
     fn set_header(
         &mut self,
-        _: Resource<Response>,
+        at: Resource<Response>,
         name: String,
         value: Vec<u8>,
     ) -> wasmtime::Result<bool> {
-        Ok(self.response()?.edits.note(&name, Some(value)))
+        Ok(lent(self, &at)?.edits.note(&name, Some(value)))
     }
 
-    fn remove_header(&mut self, _: Resource<Response>, name: String) -> wasmtime::Result<bool> {
-        Ok(self.response()?.edits.note(&name, None))
+    fn remove_header(&mut self, at: Resource<Response>, name: String) -> wasmtime::Result<bool> {
+        Ok(lent(self, &at)?.edits.note(&name, None))
     }
 
-    fn path(&mut self, _: Resource<Response>) -> wasmtime::Result<String> {
-        Ok(self.response()?.head.path.clone())
+    fn path(&mut self, at: Resource<Response>) -> wasmtime::Result<String> {
+        Ok(lent(self, &at)?.head.path.clone())
     }
 
     fn drop(&mut self, _: Resource<Response>) -> wasmtime::Result<()> {

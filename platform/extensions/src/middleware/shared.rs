@@ -5,12 +5,17 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
+use async_trait::async_trait;
 use berth_model::Digest;
 use berth_model::extension::{Breaker, BreakerRules, BreakerState, ExtensionId};
 
 use super::counters::Counters;
 use super::measures::{Measure, Measures};
 use super::{MiddlewareConfig, MiddlewareSink, MiddlewareStats, unix_ms};
+use crate::powers::{
+    Allowed, Count, HttpRequest, HttpResponse, Level, Measure as Measured, PowerError, PowerHost,
+    SecretValue, Session,
+};
 
 /// What outlives a version of an extension.
 #[derive(Default)]
@@ -64,8 +69,7 @@ pub(super) struct Gate {
 
 impl Gate {
     fn new(rules: BreakerRules, quarantined: bool) -> Self {
-        let breaker =
-            if quarantined { Breaker::quarantined(rules) } else { Breaker::new(rules) };
+        let breaker = if quarantined { Breaker::quarantined(rules) } else { Breaker::new(rules) };
         Self {
             breaker: Mutex::new(breaker),
             until_ms: AtomicI64::new(if quarantined { i64::MAX } else { 0 }),
@@ -100,6 +104,8 @@ impl Gate {
 /// One loaded middleware, without its instances.
 pub(super) struct Shared {
     pub(super) config: MiddlewareConfig,
+    allowed: Arc<Allowed>,
+    document: Arc<serde_json::Value>,
     kept: Arc<Kept>,
     gate: Arc<Gate>,
     sink: Arc<dyn MiddlewareSink>,
@@ -122,6 +128,8 @@ impl Shared {
     ) -> Self {
         let zero = || AtomicU64::new(0);
         Self {
+            allowed: Arc::new(config.allowed.clone()),
+            document: Arc::new(config.config.clone()),
             config,
             kept,
             gate,
@@ -137,28 +145,21 @@ impl Shared {
         }
     }
 
+    /// Longest body that it may see, bytes.
     pub(super) fn body_bytes_max(&self) -> Option<u64> {
-        self.config.capabilities.body.as_ref().map(|body| body.bytes.0)
+        let of = |set: &berth_model::extension::Capabilities| Some(set.body.as_ref()?.bytes.0);
+        Some(of(&self.allowed.asked)?.min(of(&self.allowed.granted)?))
     }
 
-    pub(super) fn secret(&self, name: &str) -> Option<&[u8]> {
-        let found = self.config.secrets.0.iter().find(|(known, _)| known == name);
-        found.map(|(_, value)| value.as_slice())
-    }
-
-    pub(super) fn count(&self, key: &str, amount: u64, window_ms: u64) -> (u64, u64) {
-        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.kept.counters.add(key, amount, window_ms, now_ms)
-    }
-
-    pub(super) fn measure(
-        &self,
-        name: String,
-        value: f64,
-        labels: Vec<(String, String)>,
-        counter: bool,
-    ) -> Result<(), String> {
-        self.kept.measures.note(name, value, labels, counter)
+    /// What the calls of a new instance run with.
+    pub(super) fn session(self: &Arc<Self>) -> Session {
+        Session {
+            extension: self.config.extension.clone(),
+            allowed: Arc::clone(&self.allowed),
+            config: Arc::clone(&self.document),
+            host: Arc::clone(self) as Arc<dyn PowerHost>,
+            limits: self.config.limits,
+        }
     }
 
     pub(super) fn measures(&self) -> Vec<Measure> {
@@ -180,10 +181,6 @@ impl Shared {
     /// A call that was not made.
     pub(super) fn note_refused(&self) {
         self.refused.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn note_denied(&self) {
-        self.denied.fetch_add(1, Relaxed);
     }
 
     pub(super) fn note_reply(&self) {
@@ -222,4 +219,77 @@ impl Shared {
             measures: self.measures(),
         }
     }
+}
+
+/// What the router can do for a guest. None of it waits.
+#[async_trait]
+impl PowerHost for Shared {
+    fn log(&self, level: Level, text: &str) {
+        self.line(level.as_str(), text);
+    }
+
+    fn denied(&self, capability: &'static str, what: &str) {
+        self.denied.fetch_add(1, Relaxed);
+        self.line("warning", &format!("denied: {capability}: {what}"));
+    }
+
+    fn now_ms(&self) -> u64 {
+        unix_ms().unsigned_abs()
+    }
+
+    async fn kv_get(&self, _: &str) -> Result<Option<Vec<u8>>, PowerError> {
+        Err(not_here())
+    }
+
+    async fn kv_put(
+        &self,
+        _: &str,
+        _: Vec<u8>,
+        _: Option<u64>,
+        _: bool,
+    ) -> Result<bool, PowerError> {
+        Err(not_here())
+    }
+
+    async fn kv_remove(&self, _: &str) -> Result<bool, PowerError> {
+        Err(not_here())
+    }
+
+    async fn kv_keys(&self, _: &str, _: u32) -> Result<Vec<String>, PowerError> {
+        Err(not_here())
+    }
+
+    async fn secret(&self, name: &str) -> Result<Option<SecretValue>, PowerError> {
+        let found = self.config.secrets.0.iter().find(|(known, _)| known == name);
+        Ok(found.map(|(_, value)| SecretValue(value.clone())))
+    }
+
+    async fn http(&self, _: HttpRequest) -> Result<HttpResponse, PowerError> {
+        Err(not_here())
+    }
+
+    async fn counter_add(
+        &self,
+        key: &str,
+        amount: u64,
+        window_ms: u64,
+    ) -> Result<Count, PowerError> {
+        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (value, resets_in_ms) = self.kept.counters.add(key, amount, window_ms, now_ms);
+        Ok(Count { value, resets_in_ms })
+    }
+
+    async fn emit(&self, _: &str, _: serde_json::Value) -> Result<(), PowerError> {
+        Err(not_here())
+    }
+
+    fn measure(&self, measure: Measured) -> Result<(), PowerError> {
+        let noted = self.kept.measures.note(measure);
+        noted.map_err(|reason| PowerError::failure("too-many", reason, false))
+    }
+}
+
+/// Manifests of middlewares cannot name these.
+fn not_here() -> PowerError {
+    PowerError::failure("unavailable", "a middleware cannot use this in the router", false)
 }

@@ -201,7 +201,7 @@ fn within(failure: Failure) -> Failure {
 
 /// What ordinary guests of wasm32-wasip2 import without meaning to. The time is told to those
 /// that may know it; for the others it stands still. Random numbers are the same each time.
-fn wasi(session: &Session, meter: &Arc<Meter>) -> WasiCtx {
+pub(crate) fn wasi(session: &Session, meter: &Arc<Meter>) -> WasiCtx {
     let host = Arc::clone(&session.host);
     let sink: Sink = Arc::new(move |stream, line, _| host.log(Level::of_stream(stream), line));
     let lines = |stream| Lines::new(stream, Arc::clone(&sink), Arc::clone(meter), Excess::Ends);
