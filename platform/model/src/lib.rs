@@ -36,6 +36,6 @@ pub use principal::{Caller, Role};
 pub use release::{
     Deployment, DeploymentState, InstanceRecord, InstanceRole, InstanceState, Release,
 };
-pub use route::{Route, RouteTable, Target, TargetAddress};
+pub use route::{Route, RouteMiddleware, RouteTable, Target, TargetAddress};
 pub use source::Source;
 pub use volume::{MountPath, Volume};
