@@ -16,6 +16,7 @@ pub mod config;
 pub mod data_folder;
 pub mod disk;
 pub mod down;
+pub mod drains;
 pub mod git;
 pub mod http;
 pub mod key;
