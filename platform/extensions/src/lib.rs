@@ -16,6 +16,7 @@ mod host;
 pub mod inspect;
 pub mod limits;
 mod lines;
+pub mod log_processor;
 pub mod middleware;
 pub mod outbound;
 pub mod policy;
@@ -27,6 +28,9 @@ pub use app::{AppConfig, AppError, AppHost, AppHostOptions, AppStats, Env, LogSi
 pub use berth_container::Engine as EngineKind;
 pub use engine::{EngineError, Pool};
 pub use host::Extensions;
-pub use inspect::{AppRefusal, BuildpackRefusal, check_app, check_buildpack};
+pub use inspect::{
+    AppRefusal, BuildpackRefusal, ExtensionRefusal, check_app, check_buildpack, check_extension,
+    extension_manifest,
+};
 pub use limits::{Fault, GuestError, Limits, MemoryBudget};
 pub use worker::{LoadedApp, WorkerClient, WorkerError, WorkerOptions, WorkerStats};
