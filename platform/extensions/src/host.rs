@@ -6,6 +6,7 @@ use crate::aot::{Code, LoadError};
 use crate::console::Console;
 use crate::engine::{EngineError, Running};
 use crate::hook::Hook;
+use crate::log_processor::LogProcessor;
 use crate::policy::Policy;
 use crate::powers::{Allowed, Runner};
 
@@ -39,6 +40,14 @@ impl Extensions {
     /// As `hook`.
     pub fn policy(&self, code: &Code, allowed: &Allowed) -> Result<Policy, LoadError> {
         Policy::load(&self.runner, code, allowed)
+    }
+
+    /// A log processor.
+    ///
+    /// # Errors
+    /// As `hook`.
+    pub fn log_processor(&self, code: &Code, allowed: &Allowed) -> Result<LogProcessor, LoadError> {
+        LogProcessor::load(&self.runner, code, allowed)
     }
 
     /// An extension of the console.
