@@ -17,6 +17,8 @@ pub mod data_folder;
 pub mod disk;
 pub mod down;
 pub mod drains;
+pub mod ext_tools;
+pub mod extensions;
 pub mod git;
 pub mod http;
 pub mod key;

@@ -115,6 +115,7 @@ pub(crate) fn event(row: &Columns<'_>) -> Result<Event, StoreError> {
         kind: row.text("kind")?,
         schema: row.number("schema")?,
         subject: row.text("subject")?,
+        app: row.opt_parsed("app_id")?,
         actor: row.text("actor")?,
         source_ip: row.opt_text("source_ip")?,
         at_ms: row.int("at_ms")?,

@@ -119,6 +119,13 @@ impl Store {
                 used.insert(layer.diff_id);
             }
         }
+        for row in
+            &sqlx::query("SELECT component, waiting FROM extensions").fetch_all(&mut *tx).await?
+        {
+            used.insert(Columns(row).parsed("component")?);
+            let waiting: Option<crate::ExtensionVersion> = Columns(row).opt_json("waiting")?;
+            used.extend(waiting.map(|version| version.component));
+        }
         Ok(used)
     }
 }
