@@ -89,21 +89,7 @@ impl Limits {
     };
 
     /// One call of a middleware, which a request waits for. Reading a header is a host call.
-    pub const MIDDLEWARE: Self = Self {
-        memory_bytes_max: 16 * MIB,
-        memories_max: 2,
-        tables_max: 4,
-        table_elements_max: 32_768,
-        instances_max: 16,
-        cpu_ms_max: 5,
-        fuel_max: u64::MAX,
-        reply_ms_max: 50,
-        wall_ms_max: 50,
-        output_bytes_max: 64 * 1024,
-        call_bytes_max: 1280 * 1024,
-        host_calls_max: 256,
-        handles_max: 1024,
-    };
+    pub const MIDDLEWARE: Self = Self::of_kind(Kind::Middleware);
 
     /// One request to an app.
     pub const APP: Self = Self {
@@ -128,7 +114,7 @@ impl Limits {
     /// operator's ceiling is twice this, see [`Limits::asked`].
     pub const fn of_kind(kind: Kind) -> Self {
         let (memory_mib, cpu_ms, wall_ms, output_bytes, host_calls) = match kind {
-            Kind::Middleware => (16, 5, 50, 64 * 1024, 64),
+            Kind::Middleware => (16, 5, 50, 64 * 1024, 256),
             Kind::Policy => (32, 100, 2_000, 64 * 1024, 64),
             Kind::LogProcessor => (32, 50, 1_000, 64 * 1024, 16),
             Kind::Hook => (64, 1_000, 30_000, 256 * 1024, 256),

@@ -12,6 +12,7 @@ mod journal;
 mod judge;
 mod live;
 mod powers;
+mod routed;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};

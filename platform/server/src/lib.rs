@@ -25,6 +25,7 @@ pub mod key;
 pub mod listener;
 mod log;
 pub mod logs;
+pub mod middleware;
 pub mod pipeline;
 pub mod privileges;
 pub mod programs;

@@ -32,6 +32,7 @@ use crate::extensions::Registry;
 use crate::git::{GitHost, Locks};
 use crate::listener::Limits;
 use crate::logs::Logs;
+use crate::middleware::Chains;
 use crate::pipeline::{Pipeline, Running, resume};
 use crate::records::StoreRecords;
 use crate::router::Router;
@@ -106,6 +107,8 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         config.extensions,
     )?;
     extensions.load().await?;
+    let chains = Chains::new(extensions.clone(), store.clone(), key.derive("middleware"));
+    router.protect(Arc::new(chains));
     let records = StoreRecords { store: store.clone(), router: router.clone() };
     let embedded = Embedded::new(agent.clone(), Arc::new(blobs.clone()));
     let settings = Settings { timeouts: config.deploy, ..Settings::default() };
@@ -162,6 +165,7 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
     pipeline.resume(&locks).await?;
     tokio::spawn(admin_token::keep_taking(store.clone(), data.admin_token_hash()));
     tokio::spawn(router.clone().keep_connected());
+    tokio::spawn(router.clone().follow_extensions());
     let (waking, rows) = (deploys.clone(), store.clone());
     tokio::spawn(async move {
         while let Some(instance) = drained.recv().await {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use berth_extensions::console::Console;
 use berth_extensions::hook::Hook;
 use berth_extensions::log_processor::LogProcessor;
+use berth_extensions::middleware::MiddlewareStats;
 use berth_extensions::policy::Policy;
 use berth_extensions::powers::{
     Allowed, Measure, MeasureValue, Outcome, PowerHost, Session, Usage,
@@ -258,6 +259,27 @@ impl Live {
             Outcome::Fault(_) => record.breaker.fault(now_ms),
             Outcome::Ok | Outcome::Error | Outcome::Host => None,
         }
+    }
+
+    /// What the router says of a middleware, which counts for itself.
+    pub(super) fn routed(&self, stats: &MiddlewareStats) {
+        let mut record = self.record();
+        let health = &mut record.health;
+        let ok = stats.calls.saturating_sub(stats.faults);
+        health.calls = [("ok", ok), ("fault", stats.faults)].into();
+        health.refused = stats.refused;
+        health.denied = stats.denied;
+        health.cpu_us = stats.cpu_us;
+        health.wall_us = stats.wall_us;
+        record.series = stats
+            .measures
+            .iter()
+            .take(SERIES_MAX)
+            .map(|measure| {
+                let series = Series { value: measure.value, counter: measure.counter };
+                ((measure.name.clone(), measure.labels.clone()), series)
+            })
+            .collect();
     }
 
     /// Counts what it may not have; true when it is the first time, and worth an event.
