@@ -51,10 +51,7 @@ impl Registry {
             team: app.map(|app| app.team.to_string()),
             actions: vec![change.event_kind().to_owned()],
             at_ms: u64::try_from(now_ms()).unwrap_or(0),
-            document: json!({
-                "version": plan.version, "generation": plan.generation, "changes": plan.changes,
-            })
-            .to_string(),
+            document: document(app, plan).to_string(),
             extra: Vec::new(),
         };
         for live in self.of_kind(Kind::Policy) {
@@ -144,6 +141,23 @@ impl Registry {
         })
         .await
     }
+}
+
+/// The plan as `berth plan --json` has it, and how the app's instances run.
+fn document(app: Option<&App>, plan: &Plan) -> serde_json::Value {
+    let mut document = json!({
+        "version": plan.version, "generation": plan.generation, "changes": plan.changes,
+    });
+    if let Some(app) = app {
+        let usual = berth_model::Limits::default().memory_mib;
+        let most = app.settings.limits.values().map(|limits| limits.memory_mib).max();
+        document["instance"] = json!({
+            // Everything in an image belongs to this user, and runs as it.
+            "uid": 1000,
+            "memory_bytes": u64::from(most.unwrap_or(usual).max(usual)) << 20,
+        });
+    }
+    document
 }
 
 fn first_line(text: &str) -> &str {
