@@ -7,6 +7,7 @@
 //! `$n`, ids are text and times Unix milliseconds, given by the caller.
 
 mod access;
+mod app_values;
 mod apps;
 mod builds;
 mod by;

@@ -37,6 +37,7 @@ fn release(number: u64, config_version: u64) -> Release {
             release: None,
             runtime: Runtime::Container,
             formation: BTreeMap::new(),
+            wasm: crate::manifest::WasmSettings::default(),
         },
         config_version,
         commit: "0123456789abcdef0123456789abcdef01234567".into(),

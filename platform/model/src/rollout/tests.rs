@@ -358,6 +358,7 @@ fn a_wasm_app_has_one_target_and_is_loaded_again_when_the_worker_forgot_it() {
         release: None,
         runtime: Runtime::Wasm { component: crate::Digest::from_sha256([1; 32]) },
         formation: BTreeMap::new(),
+        wasm: crate::manifest::WasmSettings::default(),
     };
     let release = stored(manifest);
     let settings = AppSettings { scale: web(5), ..AppSettings::default() };
@@ -396,6 +397,7 @@ fn formation_of_the_manifest_replaces_the_scale() {
         release: None,
         runtime: Runtime::Container,
         formation: processes(&[("worker", 4)]),
+        wasm: crate::manifest::WasmSettings::default(),
     };
     let settings =
         AppSettings { scale: processes(&[("web", 2), ("worker", 9)]), ..Default::default() };
