@@ -5,6 +5,7 @@ mod apps;
 mod builds;
 mod config;
 mod doctor;
+mod drains;
 mod logs;
 mod plan;
 mod platform;
@@ -17,8 +18,8 @@ use berth_api::{DeploymentView, Page};
 use serde::de::DeserializeOwned;
 
 use crate::arguments::{
-    App, Apps, Arguments, Builds, Command, Config, Domains, Ext, Keys, Releases, Stacks, Teams,
-    Tokens,
+    App, Apps, Arguments, Builds, Command, Config, Domains, Drains, Ext, Keys, Releases, Stacks,
+    Teams, Tokens, Volumes,
 };
 use crate::client::{Client, segment};
 use crate::failure::Failure;
@@ -57,6 +58,14 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fai
         Command::Domains(noun) => {
             let verb = noun.verb.unwrap_or(Domains::List(noun.app));
             apps::domains(verb, client, output).await
+        }
+        Command::Volumes(noun) => {
+            let verb = noun.verb.unwrap_or(Volumes::List(noun.app));
+            volumes::run(verb, client, output).await
+        }
+        Command::Drains(noun) => {
+            let verb = noun.verb.unwrap_or(Drains::List { app: None });
+            drains::run(verb, client, output).await
         }
         Command::Keys(noun) => access::keys(noun.verb.unwrap_or(Keys::List), client, output).await,
         Command::Tokens(noun) => {

@@ -24,7 +24,7 @@ use crate::collect::Collector;
 use crate::drains::{DrainState, Drains};
 use crate::git::{GitHost, Locks};
 use crate::http::{
-    ActionError, Actions, Doing, Live, LogEntry, LogFilter, LogStream, NewRun, Session, StackPart,
+    ActionError, Actions, Doing, ExtensionActions, Live, LogEntry, LogFilter, LogStream, NewRun, Session, StackPart,
     VolumeUse,
 };
 use crate::logs::{Filter, Logs};
@@ -165,6 +165,10 @@ impl Actions for RoomActions {
             tracing::warn!(%app, "a removed volume is still in use; it goes later");
             Ok(())
         })
+    }
+
+    fn extensions(&self) -> &dyn ExtensionActions {
+        &self.pipeline.extensions
     }
 
     fn drain_state(&self, id: DrainId) -> Option<DrainState> {

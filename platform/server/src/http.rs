@@ -14,7 +14,9 @@ mod config;
 mod deployments;
 mod document;
 mod domains;
+mod drains;
 mod events;
+mod extensions;
 mod extract;
 mod guard;
 mod idempotency;
@@ -33,6 +35,7 @@ mod stacks;
 mod stream;
 mod teams;
 mod tokens;
+mod volumes;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -46,8 +49,9 @@ use utoipa_axum::routes;
 
 pub use actions::{
     ActionError, Actions, Doing, Input, Live, LogEntry, LogFilter, LogStream, NewRun, Output,
-    Session, StackPart,
+    Session, StackPart, VolumeUse,
 };
+pub use extensions::{Deciding, ExtensionActions};
 
 /// Most bytes of a request's body.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -68,8 +72,11 @@ pub struct Platform {
     pub http: SocketAddr,
     /// Where git over SSH listens.
     pub ssh: SocketAddr,
+    /// Whether a drain of anybody may reach addresses of private networks.
+    pub private_drains: bool,
     streams: Arc<Semaphore>,
     failures: Semaphore,
+    uploads: Semaphore,
     under_way: idempotency::UnderWay,
 }
 
@@ -90,8 +97,10 @@ impl Platform {
             hosts,
             http,
             ssh,
+            private_drains: false,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             failures: Semaphore::new(auth::FAILURES_MAX),
+            uploads: Semaphore::new(extensions::UPLOADS_MAX),
             under_way: idempotency::UnderWay::default(),
         }
     }
@@ -128,6 +137,8 @@ fn operations() -> OpenApiRouter<Arc<Platform>> {
         .routes(routes!(apps::show_app, apps::change_app, apps::destroy_app))
         .routes(routes!(domains::list_domains, domains::add_domain))
         .routes(routes!(domains::remove_domain))
+        .routes(routes!(volumes::list_volumes, volumes::create_volume))
+        .routes(routes!(volumes::remove_volume))
         .routes(routes!(processes::list_instances))
         .routes(routes!(processes::scale))
         .routes(routes!(processes::restart))
@@ -158,5 +169,20 @@ fn operations() -> OpenApiRouter<Arc<Platform>> {
         .routes(routes!(teams::list_teams, teams::create_team))
         .routes(routes!(stacks::list_stacks))
         .routes(routes!(stacks::update_stack))
+        .routes(routes!(drains::list_drains, drains::create_drain))
+        .routes(routes!(drains::show_drain, drains::remove_drain))
+        .routes(routes!(extensions::list_extensions, extensions::install_extension))
+        .routes(routes!(extensions::show_extension, extensions::remove_extension))
+        .routes(routes!(extensions::configure_extension))
+        .routes(routes!(extensions::set_extension_secret, extensions::remove_extension_secret))
+        .routes(routes!(extensions::grant_extension))
+        .routes(routes!(extensions::set_extension_apps))
+        .routes(routes!(extensions::disable_extension))
+        .routes(routes!(extensions::disable_extensions))
+        .routes(routes!(extensions::resume_extension))
+        .routes(routes!(extensions::extension_log))
+        .routes(routes!(extensions::list_deliveries))
+        .routes(routes!(extensions::replay_events))
+        .routes(routes!(extensions::metrics))
         .routes(routes!(events::list_events))
 }

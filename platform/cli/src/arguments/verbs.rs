@@ -196,6 +196,43 @@ pub(crate) enum Domains {
 }
 
 #[derive(Subcommand, Debug)]
+pub(crate) enum Drains {
+    /// List drains and how they do
+    List {
+        /// Only those of this app
+        #[arg(long, short = 'a', value_name = "NAME")]
+        app: Option<String>,
+    },
+    /// Send the lines of an app, or of every app, from now on
+    Add {
+        /// syslog+udp://HOST[:PORT], syslog+tcp://, syslog+tls://, gelf+udp://, gelf+tcp:// or https://
+        url: String,
+        /// The app
+        #[arg(long, short = 'a', value_name = "NAME", required_unless_present = "all_apps")]
+        app: Option<String>,
+        /// The lines of every app; for administrators
+        #[arg(long, conflicts_with = "app")]
+        all_apps: bool,
+        /// An extension that changes the lines; several in their order
+        #[arg(long = "processor", value_name = "EXTENSION")]
+        processors: Vec<String>,
+        /// A file with certificates of authorities to trust besides this machine's, PEM
+        #[arg(long, value_name = "FILE")]
+        ca: Option<std::path::PathBuf>,
+    },
+    /// Remove a drain
+    Remove {
+        /// Its id
+        drain: String,
+    },
+    /// Show a drain and how it does
+    Info {
+        /// Its id
+        drain: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
 pub(crate) enum Volumes {
     /// List volumes with their size and use
     List(App),
