@@ -48,8 +48,11 @@ impl Key {
                 if x.len() != 32 || y.len() != 32 {
                     return Err("x and y have 32 bytes each".to_owned());
                 }
-                let point =
-                    EncodedPoint::from_affine_coordinates(x.as_slice().into(), y.as_slice().into(), false);
+                let point = EncodedPoint::from_affine_coordinates(
+                    x.as_slice().into(),
+                    y.as_slice().into(),
+                    false,
+                );
                 let key = VerifyingKey::from_encoded_point(&point)
                     .map_err(|_| "x and y are no point of P-256".to_owned())?;
                 Ok(Self::P256 { id, key: Box::new(key) })

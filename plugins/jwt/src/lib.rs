@@ -104,11 +104,8 @@ impl Door {
         if keys.is_empty() {
             return Err("there is no key: give keys, or set hs256 and the secret".to_owned());
         }
-        let rules = Rules {
-            issuer: config.issuer,
-            audience: config.audience,
-            leeway_s: config.leeway_s,
-        };
+        let rules =
+            Rules { issuer: config.issuer, audience: config.audience, leeway_s: config.leeway_s };
         Ok(Self { keys, rules, cookie: config.cookie, headers: config.headers })
     }
 
@@ -157,7 +154,9 @@ impl Guest for Jwt {
         DOOR.with(|door| {
             let door = door.get_or_init(|| {
                 Door::read()
-                    .inspect_err(|reason| log::line("error", &format!("nobody is let in: {reason}")))
+                    .inspect_err(|reason| {
+                        log::line("error", &format!("nobody is let in: {reason}"))
+                    })
                     .ok()
             });
             let Some(door) = door else {

@@ -50,8 +50,7 @@ impl<'a> Token<'a> {
         let (signed, signature) = text.rsplit_once('.').ok_or(Refusal::Form)?;
         let (header, payload) = signed.split_once('.').ok_or(Refusal::Form)?;
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| Refusal::Form);
-        let header: Value =
-            serde_json::from_slice(&decode(header)?).map_err(|_| Refusal::Form)?;
+        let header: Value = serde_json::from_slice(&decode(header)?).map_err(|_| Refusal::Form)?;
         // What the token declares critical must be understood, and nothing of that is.
         if header.get("crit").is_some() {
             return Err(Refusal::Form);
