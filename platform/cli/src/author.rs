@@ -6,6 +6,7 @@
 
 mod build;
 mod create;
+mod dev;
 mod engine;
 mod javascript;
 mod project;
@@ -15,7 +16,10 @@ mod section;
 mod toolchain;
 mod wit;
 
-use crate::arguments::{Author, PackExtension};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::arguments::{Author, BenchExtension, PackExtension, RunExtension};
 use crate::failure::Failure;
 use crate::output::Output;
 use project::Project;
@@ -29,6 +33,12 @@ pub(crate) async fn run(verb: Author, output: &Output) -> Result<(), Failure> {
             build::run(&project, output).await.map(drop)
         }
         Author::Check(of) => check(&Project::open(&of.folder)?, output).await,
+        Author::Test(of) => {
+            test(&Project::open(&of.of.folder)?, of.case.as_deref(), of.record, output).await
+        }
+        Author::Run(of) => self::run_once(&of, output).await,
+        Author::Bench(of) => bench(&of, output).await,
+        Author::Dev(of) => dev::run(&of, output).await,
         Author::Pack(pack) => self::pack(&pack, output).await,
     }
 }
@@ -36,7 +46,48 @@ pub(crate) async fn run(verb: Author, output: &Output) -> Result<(), Failure> {
 /// Has the built component looked at.
 async fn check(project: &Project, output: &Output) -> Result<(), Failure> {
     let component = project.built()?;
-    engine::run(&["ext-check".as_ref(), project.file().as_ref(), component.as_ref()], output).await
+    let arguments: Vec<OsString> =
+        vec!["ext-check".into(), project.file().into(), component.into()];
+    engine::run(&arguments, output).await
+}
+
+/// Runs the cases.
+async fn test(
+    project: &Project,
+    case: Option<&str>,
+    record: bool,
+    output: &Output,
+) -> Result<(), Failure> {
+    let component = project.built()?;
+    let mut arguments: Vec<OsString> = vec!["ext-test".into(), component.into()];
+    arguments.extend(project.cases(case)?.into_iter().map(PathBuf::into_os_string));
+    arguments.extend(record.then(|| "--record".into()));
+    engine::run(&arguments, output).await
+}
+
+/// Runs it once.
+async fn run_once(of: &RunExtension, output: &Output) -> Result<(), Failure> {
+    let component = Project::open(&of.of.folder)?.built()?;
+    let arguments: Vec<OsString> =
+        vec!["ext-run".into(), component.into(), "--event".into(), of.event.clone().into()];
+    engine::run(&arguments, output).await
+}
+
+/// Measures it.
+async fn bench(of: &BenchExtension, output: &Output) -> Result<(), Failure> {
+    let project = Project::open(&of.of.folder)?;
+    let component = project.built()?;
+    let case = project.cases(of.case.as_deref())?.swap_remove(0);
+    let seconds = of.seconds.to_string().into();
+    let arguments: Vec<OsString> = vec![
+        "ext-bench".into(),
+        component.into(),
+        "--case".into(),
+        case.into(),
+        "--seconds".into(),
+        seconds,
+    ];
+    engine::run(&arguments, output).await
 }
 
 /// Builds, checks, and copies the component to where others find it.

@@ -48,7 +48,7 @@ pub(crate) fn scratch(project: &Project) -> Result<PathBuf, Failure> {
 }
 
 /// Whoever reads the file sees the old one or the new one.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let beside = path.with_extension("wasm.new");
     std::fs::write(&beside, bytes)
         .and_then(|()| std::fs::rename(&beside, path))

@@ -1,6 +1,6 @@
 //! Runs `berthd`, which has the engine that this program must not link.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use tokio::process::Command;
@@ -12,7 +12,7 @@ use crate::output::Output;
 const EXPECTED: [i32; 2] = [1, 2];
 
 /// Runs one verb of `berthd`, which speaks for itself; its exit code is ours.
-pub(crate) async fn run(arguments: &[&OsStr], output: &Output) -> Result<(), Failure> {
+pub(crate) async fn run(arguments: &[OsString], output: &Output) -> Result<(), Failure> {
     let program = program();
     let mut command = Command::new(&program);
     command.args(arguments);
