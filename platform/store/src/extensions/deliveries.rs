@@ -96,13 +96,19 @@ impl Store {
         rows.iter().map(|row| delivery(&Columns(row))).collect()
     }
 
-    /// When the next try is due, of what is not dead.
+    /// When the next try is due, of what [`Store::due_deliveries`] will give next: what waits for an
+    /// older event of its subject has no time of its own.
     ///
     /// # Errors
     /// What the database says.
     pub async fn next_delivery_at_ms(&self, id: &ExtensionId) -> Result<Option<i64>, StoreError> {
         let row = sqlx::query(
-            "SELECT min(next_at_ms) AS next FROM deliveries WHERE extension_id = $1 AND dead = 0",
+            "SELECT min(d.next_at_ms) AS next
+             FROM deliveries d JOIN events ON events.seq = d.event_seq
+             WHERE d.extension_id = $1 AND d.dead = 0
+               AND NOT EXISTS (SELECT 1 FROM deliveries older
+                 WHERE older.extension_id = d.extension_id AND older.subject = d.subject
+                   AND older.dead = 0 AND older.event_seq < d.event_seq)",
         )
         .bind(id.as_str())
         .fetch_one(self.readers())
