@@ -91,6 +91,8 @@ pub(crate) enum Command {
     Domains(OfApp<Domains>),
     /// List, create and remove folders that outlive an app's releases
     Volumes(OfApp<Volumes>),
+    /// Send logs to syslog, GELF or HTTPS
+    Drains(OrList<Drains>),
     /// Manage the SSH keys that may push
     Keys(OrList<Keys>),
     /// Manage access tokens
@@ -199,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_noun_without_a_verb_is_its_list() {
-        for noun in ["apps", "keys", "tokens", "teams", "stacks"] {
+        for noun in ["apps", "drains", "keys", "tokens", "teams", "stacks"] {
             assert!(Arguments::try_parse_from(["berth", noun]).is_ok(), "{noun}");
         }
         for noun in ["ps", "config", "builds", "releases", "domains", "volumes"] {

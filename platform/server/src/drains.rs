@@ -7,6 +7,7 @@
 //! lines, which a line of the drain says. Nothing that a drain says of itself goes into an app's log,
 //! so nothing comes back to it. It must never hold up an app.
 
+mod extensions;
 mod follow;
 mod process;
 mod resolve;

@@ -1,8 +1,13 @@
 //! What extensions make of a batch, and what their failure does to it.
 
 use async_trait::async_trait;
+use berth_model::AppId;
 use berth_model::drain::{Entry, Format, SinkKind, framed};
 use berth_model::extension::ExtensionId;
+
+/// What one call of a processor takes, about: what its limits of time are made for.
+const PART_BYTES: usize = 64 * 1024;
+const PART_LINES: usize = 500;
 
 /// What a processor gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,14 +31,15 @@ pub struct ProcessorFailure {
 /// Calls extensions of the kind `log-processor`.
 #[async_trait]
 pub trait Processors: Send + Sync + 'static {
-    /// Has one extension change a batch.
+    /// Has one extension change a batch of an app's drain, or of one for every app.
     ///
     /// # Errors
     /// It is not there, failed, or is not called for now; the failure says what becomes of the batch.
     async fn process(
         &self,
         id: &ExtensionId,
-        batch: Vec<Entry>,
+        app: Option<AppId>,
+        batch: &[Entry],
     ) -> Result<Processed, ProcessorFailure>;
 }
 
@@ -47,7 +53,8 @@ impl Processors for NoProcessors {
     async fn process(
         &self,
         id: &ExtensionId,
-        _: Vec<Entry>,
+        _: Option<AppId>,
+        _: &[Entry],
     ) -> Result<Processed, ProcessorFailure> {
         let message = format!("the extension {id} is not installed");
         Err(ProcessorFailure { message, open: false })
@@ -67,50 +74,91 @@ pub(super) struct Messages {
     pub(super) error: Option<String>,
 }
 
-/// Passes a batch through the processors and gives it the form of the sink.
-pub(super) async fn messages(
-    processors: &dyn Processors,
-    chain: &[ExtensionId],
-    kind: SinkKind,
-    host: &str,
-    mut batch: Vec<Entry>,
-) -> Messages {
-    let mut done = Messages::default();
-    for (index, id) in chain.iter().enumerate() {
-        if batch.is_empty() {
-            break;
-        }
-        let lines = batch.len() as u64;
-        match processors.process(id, batch.clone()).await {
-            Ok(Processed::Entries(entries)) => batch = entries,
-            Ok(Processed::Frames(frames)) if index + 1 == chain.len() => {
-                return framed_all(kind, frames.iter().map(Vec::as_slice), done);
-            }
-            Ok(Processed::Frames(_)) => {
-                done.error = Some(format!("{id} gave messages, and is not the last processor"));
-                done.dropped += lines;
-                return done;
-            }
-            Err(failure) => {
-                done.error = Some(failure.message);
-                if !failure.open {
-                    done.dropped += lines;
-                    return done;
-                }
-                done.unprocessed += lines;
-            }
-        }
-    }
-    let format = Format::of(kind);
-    let own: Vec<Vec<u8>> = batch.iter().map(|entry| format.message(entry, host)).collect();
-    framed_all(kind, own.iter().map(Vec::as_slice), done)
+/// What stands between a drain's lines and its sink.
+pub(super) struct Way<'a> {
+    pub(super) processors: &'a dyn Processors,
+    pub(super) app: Option<AppId>,
+    /// In this order.
+    pub(super) chain: &'a [ExtensionId],
+    pub(super) kind: SinkKind,
+    /// This machine's name.
+    pub(super) host: &'a str,
 }
 
-fn framed_all<'a>(
-    kind: SinkKind,
-    messages: impl Iterator<Item = &'a [u8]>,
-    mut done: Messages,
-) -> Messages {
+impl Way<'_> {
+    /// Passes a batch through the processors and gives it the form of the sink.
+    pub(super) async fn messages(&self, batch: Vec<Entry>) -> Messages {
+        let mut done = Messages::default();
+        let parts = if self.chain.is_empty() { vec![batch] } else { parts(batch) };
+        for part in parts {
+            self.pass(part, &mut done).await;
+        }
+        done
+    }
+
+    async fn pass(&self, mut batch: Vec<Entry>, done: &mut Messages) {
+        for (index, id) in self.chain.iter().enumerate() {
+            if batch.is_empty() {
+                return;
+            }
+            let lines = batch.len() as u64;
+            match self.processors.process(id, self.app, &batch).await {
+                Ok(Processed::Entries(entries)) => batch = entries,
+                Ok(Processed::Frames(frames)) if index + 1 == self.chain.len() => {
+                    framed_all(self.kind, frames.iter().map(Vec::as_slice), done);
+                    return;
+                }
+                Ok(Processed::Frames(_)) => {
+                    done.error = Some(format!("{id} gave messages, and is not the last processor"));
+                    done.dropped += lines;
+                    return;
+                }
+                Err(failure) => {
+                    done.error = Some(failure.message);
+                    if !failure.open {
+                        done.dropped += lines;
+                        return;
+                    }
+                    done.unprocessed += lines;
+                }
+            }
+        }
+        let format = Format::of(self.kind);
+        let own: Vec<Vec<u8>> =
+            batch.iter().map(|entry| format.message(entry, self.host)).collect();
+        framed_all(self.kind, own.iter().map(Vec::as_slice), done);
+    }
+}
+
+/// Cuts a batch into what one call of a processor takes. A line that was cut stays in one part with
+/// its rest, so that what is to be hidden in it is seen whole; the reader bounds such a line.
+fn parts(batch: Vec<Entry>) -> Vec<Vec<Entry>> {
+    let mut parts = vec![Vec::new()];
+    let (mut bytes, mut count, mut open) = (0, 0, std::collections::BTreeSet::new());
+    for entry in batch {
+        if open.is_empty()
+            && count > 0
+            && (bytes + entry.bytes() > PART_BYTES || count >= PART_LINES)
+        {
+            parts.push(Vec::new());
+            (bytes, count) = (0, 0);
+        }
+        let stream = (entry.instance.clone(), entry.stream.clone());
+        if entry.partial {
+            open.insert(stream);
+        } else {
+            open.remove(&stream);
+        }
+        bytes += entry.bytes();
+        count += 1;
+        if let Some(part) = parts.last_mut() {
+            part.push(entry);
+        }
+    }
+    parts
+}
+
+fn framed_all<'a>(kind: SinkKind, messages: impl Iterator<Item = &'a [u8]>, done: &mut Messages) {
     for message in messages {
         match framed(kind, message) {
             Ok(frame) => done.frames.push(frame),
@@ -120,7 +168,6 @@ fn framed_all<'a>(
             }
         }
     }
-    done
 }
 
 #[cfg(test)]
@@ -135,12 +182,14 @@ mod tests {
         async fn process(
             &self,
             id: &ExtensionId,
-            mut batch: Vec<Entry>,
+            _: Option<AppId>,
+            batch: &[Entry],
         ) -> Result<Processed, ProcessorFailure> {
             match id.as_str() {
                 "t.upper" => {
-                    batch.iter_mut().for_each(|entry| entry.line = entry.line.to_uppercase());
-                    Ok(Processed::Entries(batch))
+                    let mut changed = batch.to_vec();
+                    changed.iter_mut().for_each(|entry| entry.line = entry.line.to_uppercase());
+                    Ok(Processed::Entries(changed))
                 }
                 "t.frames" => Ok(Processed::Frames(vec![b"one".to_vec(), Vec::new()])),
                 other => Err(ProcessorFailure {
@@ -151,8 +200,8 @@ mod tests {
         }
     }
 
-    async fn through(chain: &[&str]) -> Messages {
-        let entry = Entry {
+    fn entry() -> Entry {
+        Entry {
             app: "a".into(),
             process: "web".into(),
             instance: "web.1".into(),
@@ -162,9 +211,14 @@ mod tests {
             line: "secret".into(),
             partial: false,
             extra: Vec::new(),
-        };
+        }
+    }
+
+    async fn through(chain: &[&str]) -> Messages {
         let chain: Vec<ExtensionId> = chain.iter().map(|id| id.parse().unwrap()).collect();
-        messages(&ByName, &chain, SinkKind::Https, "h", vec![entry]).await
+        let kind = SinkKind::Https;
+        let way = Way { processors: &ByName, app: None, chain: &chain, kind, host: "h" };
+        way.messages(vec![entry()]).await
     }
 
     #[tokio::test]
@@ -192,7 +246,16 @@ mod tests {
             assert_eq!((done.frames.len(), done.dropped), (0, 1), "{chain:?}");
             assert!(done.error.is_some());
         }
-        let missing = NoProcessors.process(&"a.b".parse().unwrap(), Vec::new()).await.unwrap_err();
+        let missing = NoProcessors.process(&"a.b".parse().unwrap(), None, &[]).await.unwrap_err();
         assert!(!missing.open);
+    }
+
+    #[test]
+    fn a_line_that_was_cut_stays_in_one_part() {
+        let cut = Entry { partial: true, line: "x".repeat(PART_BYTES), ..entry() };
+        let other = Entry { instance: "web.2".into(), ..entry() };
+        let sizes = |batch| parts(batch).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(sizes(vec![cut.clone(), other, cut, entry(), entry()]), [4, 1]);
+        assert_eq!(sizes(vec![entry(); PART_LINES + 1]), [PART_LINES, 1]);
     }
 }

@@ -8,7 +8,7 @@ use berth_store::{Drain, DrainCounts, Store};
 use tokio_util::sync::CancellationToken;
 
 use super::follow::{Follow, Read};
-use super::process::{Processors, messages};
+use super::process::{Processors, Way};
 use super::sink::{Sink, SinkError, Target};
 use super::state::Shared;
 use super::window::{Batch, Window};
@@ -117,8 +117,14 @@ impl Runner {
         }
         let Read { entries, cursors, lost } = read;
         let oldest_ns = entries.first().map(|entry| entry.at_ns);
-        let chain = &self.drain.processors;
-        let made = messages(&*self.processors, chain, kind, &self.host, entries).await;
+        let way = Way {
+            processors: &*self.processors,
+            app: self.drain.app,
+            chain: &self.drain.processors,
+            kind,
+            host: &self.host,
+        };
+        let made = way.messages(entries).await;
         if let Some(error) = made.error {
             self.state.failed(error, now_ms());
         }

@@ -48,7 +48,7 @@ fn hash(capabilities: &Capabilities) -> String {
 }
 
 impl Registry {
-    fn review_of(version: &ExtensionVersion, installed: Option<&Extension>) -> Review {
+    pub(crate) fn review_of(version: &ExtensionVersion, installed: Option<&Extension>) -> Review {
         let asked = &version.manifest.capabilities;
         let known = installed.map(|row| row.grant.asked.clone()).unwrap_or_default();
         Review {
