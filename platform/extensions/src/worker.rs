@@ -37,7 +37,7 @@ enum Call {
     },
     /// Loads an instance, in place of one of the same id; its code is beside the message.
     /// -> `Done`.
-    Load(AppConfig),
+    Load(Box<AppConfig>),
     /// Forgets an instance. -> `Done`, also when there is none.
     Unload {
         /// Which.

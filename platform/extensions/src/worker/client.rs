@@ -35,7 +35,7 @@ impl WorkerClient {
     /// # Errors
     /// `Refused` with `Load` when the component cannot run here.
     pub async fn load(&self, app: AppConfig, code: &Code) -> Result<(), WorkerError> {
-        self.done(Call::Load(app), Some(code.as_fd())).await
+        self.done(Call::Load(Box::new(app)), Some(code.as_fd())).await
     }
 
     /// Forgets an instance, if it is there.

@@ -171,7 +171,7 @@ impl Worker {
                     self.options.build
                 )),
                 _ if !greeted => refused("the first call must be a hello".to_owned()),
-                Call::Load(app) => self.load(app, beside).await,
+                Call::Load(app) => self.load(*app, beside).await,
                 Call::Unload { instance } => {
                     self.host.unload(instance);
                     Reply::Done {}
