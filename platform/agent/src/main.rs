@@ -26,7 +26,6 @@ mod stack;
 mod start;
 mod stop;
 mod tool;
-mod volumes;
 mod worker;
 
 use std::ffi::OsString;

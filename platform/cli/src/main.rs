@@ -3,7 +3,6 @@
 mod app_name;
 mod arguments;
 mod attach;
-mod author;
 mod client;
 mod commands;
 mod failure;

@@ -58,7 +58,6 @@ impl Fixture {
                 release: None,
                 runtime: Runtime::Container,
                 formation: BTreeMap::new(),
-                wasm: berth_model::manifest::WasmSettings::default(),
             },
             env: BTreeMap::from([
                 ("PATH".to_owned(), "/bin".to_owned()),

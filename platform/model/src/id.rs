@@ -100,10 +100,6 @@ ids! {
     DomainId = "dom",
     /// One stack.
     StackId = "stk",
-    /// One volume.
-    VolumeId = "vol",
-    /// One log drain.
-    DrainId = "drn",
 }
 
 #[cfg(test)]

@@ -10,9 +10,7 @@ use berth_model::RouteTable;
 use serde::{Deserialize, Serialize};
 
 const NAME: &str = "routes.json";
-/// 2 since routes have middlewares: a router that does not know them must not serve without.
-const VERSION: u32 = 2;
-const VERSION_OLDEST: u32 = 1;
+const VERSION: u32 = 1;
 /// As large as the largest message that can carry a table.
 const BYTES_MAX: u64 = crate::control::framing::FRAME_BYTES_MAX as u64 + 1024;
 
@@ -56,7 +54,7 @@ pub(crate) fn load(folder: &Path) -> io::Result<Option<RouteTable>> {
     let mut text = Vec::new();
     file.take(BYTES_MAX).read_to_end(&mut text)?;
     let found: Found = serde_json::from_slice(&text)?;
-    if (VERSION_OLDEST..=VERSION).contains(&found.version) {
+    if found.version == VERSION {
         Ok(Some(found.table))
     } else {
         Err(io::Error::new(

@@ -1,13 +1,13 @@
 //! Instances, and one moment's view of an app for its reconciler.
 
-use berth_model::{App, AppId, Deployment, InstanceId, InstanceRecord, Release, ReleaseId, Volume};
+use berth_model::{App, AppId, Deployment, InstanceId, InstanceRecord, Release, ReleaseId};
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnection;
 
 use crate::apps::{existing, team_of};
 use crate::events::NewEvent;
 use crate::row::{Columns, to_int, to_json};
-use crate::{By, Store, StoreError, deployments, releases, volumes};
+use crate::{By, Store, StoreError, deployments, releases};
 
 /// Everything that decides what an app's instances do next, read at one moment.
 #[derive(Debug, Clone)]
@@ -21,8 +21,6 @@ pub struct Snapshot {
     /// Instances that are not in a final state, or still hold an address, or were created by one
     /// of `deployments`.
     pub instances: Vec<InstanceRecord>,
-    /// The app's volumes, by name.
-    pub volumes: Vec<Volume>,
 }
 
 pub(crate) fn instance(row: &Columns<'_>) -> Result<InstanceRecord, StoreError> {
@@ -225,8 +223,7 @@ impl Store {
         .fetch_all(&mut *tx)
         .await?;
         let instances = rows.iter().map(|row| instance(&Columns(row))).collect::<Result<_, _>>()?;
-        let volumes = volumes::of_app(&mut tx, id).await?;
-        Ok(Some(Snapshot { app, current, deployments, instances, volumes }))
+        Ok(Some(Snapshot { app, current, deployments, instances }))
     }
 }
 

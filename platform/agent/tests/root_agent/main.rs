@@ -22,4 +22,3 @@ mod removal;
 mod scene;
 mod system_calls;
 mod views;
-mod volumes;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use berth_model::manifest::WasmSettings;
 use berth_model::{Manifest, Process, ProcessName, Runtime};
 
 use super::{AppJson, BerthToml, ManifestError};
@@ -75,11 +74,7 @@ pub fn merge(
         }
     }
     let release = berth.release.clone().or(release).map(process);
-    let wasm = match runtime {
-        Runtime::Wasm { .. } => berth.wasm.clone(),
-        Runtime::Container => WasmSettings::default(),
-    };
-    Ok(Manifest { processes, release, runtime, formation, wasm })
+    Ok(Manifest { processes, release, runtime, formation })
 }
 
 fn named(name: &str) -> Result<ProcessName, ManifestError> {

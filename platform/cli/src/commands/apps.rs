@@ -51,12 +51,11 @@ pub(crate) async fn run(command: Apps, client: &Client, output: &Output) -> Resu
                 client.send_json(Method::PATCH, &app_path(&app, client)?, &body).await?;
             output.value(&app, info)
         }
-        Apps::Destroy { app, volumes, yes } => {
+        Apps::Destroy { app, yes } => {
             let path = app_path(&app, client)?;
             let found: AppView = client.get(&path).await?;
             confirm(yes, &found.name, output)?;
-            let query = if volumes { "?volumes=true" } else { "" };
-            client.delete(&format!("{path}{query}")).await?;
+            client.delete(&path).await?;
             output.note(&format!("{} is destroyed", found.name));
             Ok(())
         }

@@ -133,7 +133,6 @@ impl Host {
                 release: None,
                 runtime: Runtime::Container,
                 formation: BTreeMap::new(),
-                wasm: berth_model::manifest::WasmSettings::default(),
             },
         }
     }

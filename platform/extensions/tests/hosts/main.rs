@@ -4,7 +4,5 @@ mod aot;
 mod app;
 mod buildpack;
 mod inspect;
-mod log_processor;
-mod middleware;
 mod support;
 mod worker;

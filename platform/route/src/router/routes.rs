@@ -13,7 +13,6 @@ use tokio::sync::broadcast;
 use super::Router;
 use crate::config::Config;
 use crate::control::wire::{Draining, Up};
-use crate::middleware::Middlewares;
 use crate::snapshot;
 use crate::table::{Table, TableError};
 use crate::target::Target;
@@ -27,20 +26,14 @@ pub(crate) struct Routes {
 
 impl Routes {
     /// The snapshot's table, or none.
-    pub(super) fn load_from(
-        config: &Config,
-        events: &broadcast::Sender<Up>,
-        middlewares: &Middlewares,
-    ) -> Self {
+    pub(super) fn load_from(config: &Config, events: &broadcast::Sender<Up>) -> Self {
         let found = snapshot::load(&config.folder).unwrap_or_else(|error| {
             tracing::error!(%error, "cannot read the table snapshot; waiting to be told");
             None
         });
         let compiled = found.map(|source| {
             let new = |target: &berth_model::Target| Target::new(target, config, events.clone());
-            Table::compile(&source, &Table::default(), config, new, |wanted| {
-                middlewares.link(wanted)
-            })
+            Table::compile(&source, &Table::default(), config, new)
         });
         let table = match compiled {
             Some(Ok(table)) => table,
@@ -67,13 +60,11 @@ impl Routes {
         let before = self.table.load_full();
         let config = &router.config;
         let new = |target: &berth_model::Target| Target::new(target, config, router.events.clone());
-        let link = |wanted: &_| router.middlewares.link(wanted);
-        let table = match Table::compile(&source, &before, config, new, link) {
+        let table = match Table::compile(&source, &before, config, new) {
             Ok(table) => Arc::new(table),
             Err(error) => return refused(&source, &before, &error),
         };
         self.table.store(Arc::clone(&table));
-        router.middlewares.keep_only(&source);
         let gone = before.targets.iter().filter(|(key, _)| !table.targets.contains_key(*key));
         for (_, target) in gone {
             self.take_out(target, config);

@@ -164,7 +164,6 @@ mod tests {
                 release: None,
                 runtime: Runtime::Container,
                 formation: BTreeMap::new(),
-                wasm: berth_model::manifest::WasmSettings::default(),
             },
         }
     }
