@@ -8,7 +8,6 @@ pub mod app;
 pub mod build;
 pub mod digest;
 pub mod event;
-pub mod extension;
 pub mod id;
 pub mod image;
 pub mod log;
@@ -19,7 +18,6 @@ pub mod principal;
 pub mod release;
 pub mod rollout;
 pub mod route;
-pub mod size;
 pub mod source;
 pub mod text;
 
