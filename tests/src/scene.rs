@@ -132,6 +132,7 @@ impl Scene {
     pub fn put_etc(&self, name: &str, text: &str) {
         let file = self.folder.path().join(name);
         let there = file.exists();
+        fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
         // The same file again: what was mounted shows the new text.
         fs::write(&file, text).expect("a file");
         if !there {

@@ -4,11 +4,10 @@
 //! It takes `CONNECT host:port` and absolute-form requests (apt), resolves the name once, judges
 //! every address and connects to an address that it judged. Refused are the host itself, instances,
 //! link-local, metadata, multicast and unspecified addresses always, private ranges unless the
-//! operator allows them or pinned a role's mirror there. Connections, bytes and times are bounded,
-//! and every host is a line of the build log. It never sees what is inside a tunnel and adds no
-//! credentials but the operator's own for the proxy before it.
+//! operator allows them or pinned a role's mirror there. Connections, bytes and times are bounded, and every host is a line of the
+//! build log. It never sees what is inside a tunnel and adds no credentials but the operator's own
+//! for the proxy before it.
 
-mod address;
 mod connect;
 mod mirror;
 mod serve;
@@ -17,7 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-pub use address::AddressRefusal;
+use berth_extensions::outbound::address::AddressRefusal;
+
 pub use connect::{Upstream, UpstreamError};
 pub use mirror::{Mirror, Mirrors, variables};
 

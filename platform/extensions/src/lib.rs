@@ -13,6 +13,7 @@ pub mod engine;
 pub mod inspect;
 pub mod limits;
 mod lines;
+pub mod outbound;
 pub mod worker;
 
 pub use aot::{AotCache, AotError, Code, CompileError, LoadError, MacKey, compile};

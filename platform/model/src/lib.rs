@@ -8,6 +8,7 @@ pub mod app;
 pub mod build;
 pub mod digest;
 pub mod event;
+pub mod extension;
 pub mod id;
 pub mod image;
 pub mod log;
@@ -18,6 +19,7 @@ pub mod principal;
 pub mod release;
 pub mod rollout;
 pub mod route;
+pub mod size;
 pub mod source;
 pub mod text;
 

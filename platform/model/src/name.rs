@@ -16,7 +16,7 @@ pub struct NameError {
 }
 
 /// A DNS label (RFC 1123): letters, digits and hyphens, no hyphen at either end.
-fn is_label(text: &str, bytes_max: usize) -> bool {
+pub(crate) fn is_label(text: &str, bytes_max: usize) -> bool {
     !text.is_empty()
         && text.len() <= bytes_max
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')

@@ -6,11 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use base64::Engine as _;
+use berth_extensions::outbound::address::{self, Surroundings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::address::{self, Surroundings};
 use super::{Refusal, Shared, matches};
 
 /// Longest answer of the operator's proxy to a CONNECT.

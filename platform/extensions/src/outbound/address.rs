@@ -1,4 +1,4 @@
-//! Which addresses builds may reach. Pure but for the list of the host's own addresses.
+//! Which addresses guests and builds may reach. Pure but for the list of the host's own addresses.
 //!
 //! There is no test for "global" addresses: registries behind mirrors resolve into ranges that such
 //! tests refuse.
@@ -18,20 +18,20 @@ pub enum AddressRefusal {
 
 /// What an address is judged against.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Surroundings<'a> {
+pub struct Surroundings<'a> {
     /// Addresses of the host's interfaces.
-    pub(super) own: &'a [IpAddr],
+    pub own: &'a [IpAddr],
     /// First address of the instances' /16.
-    pub(super) instances: Option<Ipv4Addr>,
+    pub instances: Option<Ipv4Addr>,
     /// Private ranges may pass.
-    pub(super) private: bool,
+    pub private: bool,
 }
 
 /// Judges one address.
 ///
 /// # Errors
 /// Why it is not connected to.
-pub(super) fn judge(address: IpAddr, around: &Surroundings<'_>) -> Result<(), AddressRefusal> {
+pub fn judge(address: IpAddr, around: &Surroundings<'_>) -> Result<(), AddressRefusal> {
     let address = address.to_canonical();
     if around.own.iter().any(|own| own.to_canonical() == address) {
         return Err(AddressRefusal::Never("the host's own"));
@@ -116,7 +116,7 @@ fn embedded_v4(segments: [u16; 8]) -> Option<Ipv4Addr> {
 ///
 /// # Errors
 /// As `getifaddrs` says.
-pub(super) fn own() -> std::io::Result<Vec<IpAddr>> {
+pub fn own() -> std::io::Result<Vec<IpAddr>> {
     let interfaces = nix::ifaddrs::getifaddrs().map_err(std::io::Error::from)?;
     Ok(interfaces
         .filter_map(|interface| interface.address)
