@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use berth_container::{Ids, Network};
-use berth_model::{AppId, Digest, InstanceId};
+use berth_model::{AppId, Digest, InstanceId, VolumeId};
 
 use crate::agent_log::AgentLog;
 use crate::cgroup::Hierarchy;
@@ -104,6 +104,11 @@ impl Context {
     /// The loop file of an app's named build caches.
     pub(crate) fn cache_disk(&self, app: AppId) -> PathBuf {
         self.disks().join(format!("cache-{app}"))
+    }
+
+    /// The disk of a volume.
+    pub(crate) fn volume_disk(&self, volume: VolumeId) -> PathBuf {
+        self.disks().join(format!("volume-{volume}"))
     }
 
     /// The loop file of a container's own writes.

@@ -12,13 +12,18 @@ mod quota;
 mod removal;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags, mount_bind, mount_remount};
 
 use crate::failure::{Because, Failure};
 
 pub(crate) use folder::{measure, nameless};
+
+/// The mounts of an ended container are waited for this long.
+const FREE_WAIT: Duration = Duration::from_secs(20);
+const FREE_LOOK: Duration = Duration::from_millis(5);
 
 /// What happens to a disk after a crash of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +84,28 @@ pub(crate) fn again(path: &Path, mib: u32, target: &Path) -> Result<Bound, Failu
     }
     let bound = quota::bound(path, Size::of(mib));
     show(path, target).map(|()| bound)
+}
+
+/// The name of a disk that is being made.
+pub(crate) fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}
+
+/// Waits until no mount has a disk any more: a container's mounts may end a moment after its last
+/// process, and two mounts of one file system would destroy it.
+pub(crate) fn wait_until_free(path: &Path) -> Result<(), Failure> {
+    let deadline = Instant::now() + FREE_WAIT;
+    while loop_file::is_attached(path)? {
+        if Instant::now() >= deadline {
+            return Err(Failure::machine(format!(
+                "{} is still mounted, {} s after its container ended: look at `losetup -j`",
+                path.display(),
+                FREE_WAIT.as_secs()
+            )));
+        }
+        std::thread::sleep(FREE_LOOK);
+    }
+    Ok(())
 }
 
 fn show(path: &Path, target: &Path) -> Result<(), Failure> {

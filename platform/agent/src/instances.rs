@@ -8,14 +8,14 @@ mod clear;
 mod follow;
 mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use berth_container::{ContainerState, Exit, FailureCode, Role};
-use berth_model::{AppId, InstanceId};
+use berth_model::{AppId, InstanceId, VolumeId};
 
 use crate::cgroup::Leaf;
 use crate::context::IdBlock;
@@ -73,6 +73,16 @@ struct State {
     closing: bool,
 }
 
+impl State {
+    /// The container that has a volume.
+    fn holder(&self, volume: VolumeId) -> Option<InstanceId> {
+        let has = |known: &&Known| {
+            !known.is_gone() && known.spec.volumes.iter().any(|own| own.volume == volume)
+        };
+        self.known.values().find(has).map(|known| known.spec.instance)
+    }
+}
+
 impl Instances {
     pub(crate) fn new(addresses: Addresses) -> Self {
         let state = State { known: BTreeMap::new(), addresses, generation: 0, closing: false };
@@ -97,13 +107,15 @@ impl Instances {
     }
 
     /// Takes the id, and an address for a container that has one. `make` gets the address.
-    /// `blocks`: user ids that no other app's container may have at this moment.
+    /// `blocks`: user ids that no other app's container may have at this moment; `volumes`: what no
+    /// other container at all may have.
     pub(crate) fn reserve(
         &self,
         instance: InstanceId,
         app: AppId,
         role: Role,
         blocks: [IdBlock; 2],
+        volumes: &BTreeSet<VolumeId>,
         make: impl FnOnce(Option<Ipv4Addr>) -> RunSpec,
     ) -> Result<Arc<RunSpec>, Failure> {
         self.change(|state| {
@@ -128,6 +140,12 @@ impl Instances {
                     "the user ids asked for {app} are those of {instance}, a container of {other}: \
                      wait for its end"
                 )));
+            }
+            if let Some((volume, other)) =
+                volumes.iter().find_map(|volume| Some((volume, state.holder(*volume)?)))
+            {
+                let message = format!("the volume {volume} is in use by {other}: wait for its end");
+                return Err(Failure::new(FailureCode::Limit, message));
             }
             let address = match role {
                 Role::Build => None,
@@ -220,6 +238,26 @@ impl Instances {
     pub(crate) fn get(&self, instance: InstanceId) -> Result<Known, Failure> {
         let known = self.lock().known.get(&instance).cloned();
         known.ok_or_else(|| Failure::not_found(format!("there is no container {instance}")))
+    }
+
+    /// The container that has a volume.
+    pub(crate) fn holder(&self, volume: VolumeId) -> Option<InstanceId> {
+        self.lock().holder(volume)
+    }
+
+    /// Does something with a volume that no container has, and that none gets meanwhile.
+    pub(crate) fn with_free_volume<T>(
+        &self,
+        volume: VolumeId,
+        act: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let state = self.lock();
+        match state.holder(volume) {
+            Some(other) => {
+                Err(conflict(format!("the volume {volume} is in use by {other}: stop it first")))
+            }
+            None => act(),
+        }
     }
 
     /// All of them.

@@ -26,6 +26,7 @@ mod stack;
 mod start;
 mod stop;
 mod tool;
+mod volumes;
 mod worker;
 
 use std::ffi::OsString;

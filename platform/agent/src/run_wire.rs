@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use berth_container::logfile::LogLimits;
 use berth_container::{ContainerState, Exit, FailureCode, Role, Terminal};
-use berth_model::{AppId, Digest, InstanceId, Limits};
+use berth_model::{AppId, Digest, InstanceId, Limits, MountPath, VolumeId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::cgroup::Leaf;
@@ -52,6 +52,19 @@ pub(crate) struct RunSpec {
     /// The app's caches, for a build container.
     pub(crate) caches: Option<PathBuf>,
     pub(crate) disk: PathBuf,
+    /// An older agent wrote none.
+    #[serde(default)]
+    pub(crate) volumes: Vec<RunVolume>,
+}
+
+/// A volume of the container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RunVolume {
+    pub(crate) volume: VolumeId,
+    pub(crate) disk: PathBuf,
+    pub(crate) size_mib: u32,
+    pub(crate) path: MountPath,
+    pub(crate) fresh: bool,
 }
 
 impl RunSpec {

@@ -16,6 +16,7 @@ pub(crate) mod root;
 pub(crate) mod seccomp;
 mod supervise;
 mod terminal;
+mod volume;
 mod watchdog;
 
 pub(crate) use bundle::CORE_BYTES_MAX;
@@ -110,9 +111,10 @@ fn begin(folder: &Path, start: &OwnedFd) -> Result<supervise::Supervisor, Failur
         Some(disk) => Some(layout.mount_caches(disk, spec.ids)?),
         None => None,
     };
+    let volumes = volume::mount_all(folder, &spec)?;
     let listener = listener(folder)?;
-    let launcher =
-        launch::Launcher { spec, folder: folder.to_path_buf(), layout, payload, network, caches };
+    let folder = folder.to_path_buf();
+    let launcher = launch::Launcher { spec, folder, layout, payload, network, caches, volumes };
     let (supervisor, attached) = supervise::Supervisor::begin(launcher, listener, lock, stdin)?;
     let attached: Vec<OwnedFd> = attached.into_iter().collect();
     // An agent that died meanwhile does not hear it; the next one finds the container.

@@ -18,7 +18,7 @@ use rustix::net::{
 use crate::connection::{Connection, Woken};
 use crate::context::Context;
 use crate::failure::{Because, Failure};
-use crate::{down, exec, gc, instances, layers, stack, start, stop, tool, worker};
+use crate::{down, exec, gc, instances, layers, stack, start, stop, tool, volumes, worker};
 
 /// What a verb gives: its last reply with descriptors.
 pub(crate) type Answer = Result<(Reply, Vec<OwnedFd>), Failure>;
@@ -143,6 +143,8 @@ fn dispatch(
             Ok((Reply::Done {}, Vec::new()))
         }
         Request::Gc => gc::handle(context, fds),
+        Request::VolumeList => volumes::list(context),
+        Request::VolumeRemove { volume } => volumes::remove(context, volume),
         Request::CacheDrop { app } => gc::drop_caches(context, app),
         Request::Retire => down::retire(context, connection),
         Request::Down { grace_ms } => down::handle(context, connection, grace_ms),

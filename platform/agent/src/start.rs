@@ -1,6 +1,7 @@
 //! `Start`: checks every number, makes the run folder and hands the descriptors on, unread, to
 //! the container's own run process.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
@@ -20,6 +21,7 @@ use crate::instances::{self, Instances};
 use crate::network::hop;
 use crate::run_wire::{Ask, RunSpec, Tell, receive, send};
 use crate::server::Answer;
+use crate::volumes;
 
 /// A run process must say within this whether the container runs.
 const START_TIME_MAX: Duration = Duration::from_secs(120);
@@ -45,7 +47,8 @@ pub(crate) fn handle(context: &Arc<Context>, start: Start, descriptors: Vec<Owne
     let (instance, app, role) = (start.instance, start.app, start.role);
     let instances: &Instances = &context.instances;
     let blocks = [context.app_block(start.block), context.build_block(start.block)];
-    let spec = instances.reserve(instance, app, role, blocks, |address| {
+    let mounts: BTreeSet<_> = start.volumes.iter().map(|mount| mount.volume).collect();
+    let spec = instances.reserve(instance, app, role, blocks, &mounts, |address| {
         let hop = hop(context.network.base);
         spec(context, &start, address.map(|address| (address, hop)))
     })?;
@@ -97,7 +100,7 @@ fn check(start: &Start, blocks: u16) -> Result<(), Failure> {
     if start.stdin && (start.role != Role::Run || start.tty.is_some()) {
         return refuse("only a run without terminal has standard input".into());
     }
-    Ok(())
+    volumes::check(start)
 }
 
 /// What the machine must have: the layers, room on the disk, an id without a past.
@@ -191,6 +194,7 @@ fn spec(
         log: LogLimits::default(),
         caches: builds.then(|| context.cache_disk(start.app)),
         disk: context.instance_disk(start.instance),
+        volumes: start.volumes.iter().map(|mount| volumes::run_volume(context, mount)).collect(),
     }
 }
 
@@ -288,7 +292,9 @@ pub(crate) fn say_neighbours(context: &Context) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use berth_model::{AppId, Digest, InstanceId};
+    use berth_container::VolumeMount;
+    use berth_model::volume::{SIZE_MIB_MAX, SIZE_MIB_MIN, VOLUMES_MAX};
+    use berth_model::{AppId, Digest, InstanceId, VolumeId};
 
     use super::*;
 
@@ -303,7 +309,13 @@ mod tests {
             tty: None,
             stdin: false,
             time_ms_max: 0,
+            volumes: Vec::new(),
         }
+    }
+
+    fn mount(size_mib: u32, path: &str) -> VolumeMount {
+        let volume = VolumeId::new(1, [1; 10]);
+        VolumeMount { volume, size_mib, path: path.parse().unwrap(), fresh: true }
     }
 
     #[test]
@@ -327,6 +339,18 @@ mod tests {
         refused(|s| s.limits.disk_mib = 0);
         refused(|s| s.time_ms_max = 1);
         refused(|s| s.role = Role::Run);
+        refused(|s| {
+            s.volumes = vec![mount(SIZE_MIB_MAX + 1, "/data")];
+        });
+        refused(|s| s.volumes = vec![mount(SIZE_MIB_MIN - 1, "/data")]);
+        refused(|s| {
+            s.volumes = vec![mount(64, "/data"); VOLUMES_MAX + 1];
+        });
+        refused(|s| s.volumes = vec![mount(64, "/data"), mount(64, "/data/in")]);
+        refused(|s| {
+            (s.role, s.time_ms_max) = (Role::Run, 1);
+            s.volumes = vec![mount(64, "/data")];
+        });
         refused(|s| s.stdin = true);
         refused(|s| s.tty = Some(berth_container::Terminal { rows: 1, columns: 1 }));
     }

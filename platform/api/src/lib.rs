@@ -14,6 +14,7 @@
 //! | GET `/v1/info`, GET `/v1/me`, GET `/v1/checks` | -> `Info`, `Me`, `Vec<Check>` |
 //! | GET, POST `/v1/apps`; GET, PATCH, DELETE `A` | `CreateApp`, `ChangeApp` -> `Page<AppView>`, `AppView` |
 //! | GET, POST `A/domains`; DELETE `A/domains/{domain}` | `AddDomain` -> `Page<DomainView>`, `DomainView` |
+//! | GET, POST `A/volumes`; DELETE `A/volumes/{volume}` | `CreateVolume` -> `Page<VolumeView>`, `VolumeView` when what runs has it |
 //! | GET `A/instances` (`?all=true` with those that are over) | -> `Page<InstanceView>` |
 //! | PUT `A/scale`; POST `A/restart`, `A/stop`, `A/start` | `Scale` -> `AppView`, when it is brought about or failed |
 //! | GET, PATCH `A/config`; GET `A/config/versions` | `ChangeConfig` -> `ConfigView`, `ConfigChanged`, `Page<ConfigVersionView>` |
@@ -30,6 +31,8 @@
 //! | GET, POST `/v1/tokens`; DELETE `/v1/tokens/{token}` | `CreateToken` -> `Page<TokenView>`, `TokenCreated` |
 //! | GET, POST `/v1/teams` | `CreateTeam` -> `Page<TeamView>`, `TeamView` |
 //! | GET `/v1/stacks`; POST `/v1/stacks/{stack}/update` | -> `Page<StackView>`, `Vec<StackView>` when it is made |
+//! | GET (`?app=`), POST `/v1/drains`; GET, DELETE `/v1/drains/{drain}` | `CreateDrain` -> `Page<DrainView>`, `DrainView` |
+//! | GET `/metrics` | -> the text form of Prometheus |
 //! | GET `/v1/events` (`?after=&app=`) | -> `Page<EventView>`, or events of `EventView` |
 //! | POST `/v1/down` (`?grace_ms=`) | -> 202 |
 //!
@@ -42,23 +45,27 @@ pub mod access;
 pub mod app;
 pub mod build;
 pub mod config;
+pub mod drain;
 pub mod problem;
 pub mod process;
 pub mod release;
 pub mod session;
 pub mod stack;
 pub mod time;
+pub mod volume;
 
 pub use access::*;
 pub use app::*;
 pub use build::*;
 pub use config::*;
+pub use drain::*;
 pub use problem::*;
 pub use process::*;
 pub use release::*;
 pub use session::*;
 pub use stack::*;
 pub use time::Timestamp;
+pub use volume::*;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -197,6 +197,7 @@ impl Session {
                     .unwrap_or(u32::MAX)
                     .saturating_add(30_000)
                     .min(86_400_000),
+                volumes: Vec::new(),
             };
             let log = self.log.clone();
             let note = Arc::new(move |line: &str| log.body(line));

@@ -1,9 +1,11 @@
 //! The command line: noun, then verb.
 
+mod author;
 mod verbs;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use author::*;
 pub(crate) use verbs::*;
 
 /// Deploy and run apps on Berth
@@ -87,6 +89,10 @@ pub(crate) enum Command {
     Exec(Exec),
     /// Manage an app's domains
     Domains(OfApp<Domains>),
+    /// List, create and remove folders that outlive an app's releases
+    Volumes(OfApp<Volumes>),
+    /// Send logs to syslog, GELF or HTTPS
+    Drains(OrList<Drains>),
     /// Manage the SSH keys that may push
     Keys(OrList<Keys>),
     /// Manage access tokens
@@ -95,6 +101,9 @@ pub(crate) enum Command {
     Teams(OrList<Teams>),
     /// Manage the stacks that apps run on
     Stacks(OrList<Stacks>),
+    /// Write extensions
+    #[command(subcommand)]
+    Ext(Ext),
     /// Show what a change would do, without making it
     #[command(subcommand)]
     Plan(Plan),
@@ -115,6 +124,13 @@ pub(crate) enum Command {
         /// What git wants: get, store or erase
         operation: String,
     },
+}
+
+/// Verbs about extensions.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Ext {
+    #[command(flatten)]
+    Author(Author),
 }
 
 #[derive(Args, Debug)]
@@ -185,10 +201,10 @@ mod tests {
 
     #[test]
     fn a_noun_without_a_verb_is_its_list() {
-        for noun in ["apps", "keys", "tokens", "teams", "stacks"] {
+        for noun in ["apps", "drains", "keys", "tokens", "teams", "stacks"] {
             assert!(Arguments::try_parse_from(["berth", noun]).is_ok(), "{noun}");
         }
-        for noun in ["ps", "config", "builds", "releases", "domains"] {
+        for noun in ["ps", "config", "builds", "releases", "domains", "volumes"] {
             assert!(Arguments::try_parse_from(["berth", noun, "--app", "a"]).is_ok(), "{noun}");
         }
     }

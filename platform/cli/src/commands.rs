@@ -5,18 +5,21 @@ mod apps;
 mod builds;
 mod config;
 mod doctor;
+mod drains;
 mod logs;
 mod plan;
 mod platform;
 mod ps;
 mod releases;
 mod run;
+mod volumes;
 
 use berth_api::{DeploymentView, Page};
 use serde::de::DeserializeOwned;
 
 use crate::arguments::{
-    App, Apps, Arguments, Builds, Command, Config, Domains, Keys, Releases, Stacks, Teams, Tokens,
+    App, Apps, Arguments, Builds, Command, Config, Domains, Drains, Ext, Keys, Releases, Stacks,
+    Teams, Tokens, Volumes,
 };
 use crate::client::{Client, segment};
 use crate::failure::Failure;
@@ -29,6 +32,9 @@ const PAGES_MAX: usize = 1000;
 pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Failure> {
     if let Command::Completions { shell } = arguments.command {
         return platform::completions(shell, output);
+    }
+    if let Command::Ext(Ext::Author(verb)) = arguments.command {
+        return crate::author::run(verb, output).await;
     }
     let client = &Client::new(&arguments.global.server, &arguments.global.token)?;
     match arguments.command {
@@ -53,6 +59,14 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fai
             let verb = noun.verb.unwrap_or(Domains::List(noun.app));
             apps::domains(verb, client, output).await
         }
+        Command::Volumes(noun) => {
+            let verb = noun.verb.unwrap_or(Volumes::List(noun.app));
+            volumes::run(verb, client, output).await
+        }
+        Command::Drains(noun) => {
+            let verb = noun.verb.unwrap_or(Drains::List { app: None });
+            drains::run(verb, client, output).await
+        }
         Command::Keys(noun) => access::keys(noun.verb.unwrap_or(Keys::List), client, output).await,
         Command::Tokens(noun) => {
             access::tokens(noun.verb.unwrap_or(Tokens::List), client, output).await
@@ -70,7 +84,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fai
         Command::GitCredential { operation } => {
             platform::git_credential(&operation, client, output)
         }
-        Command::Completions { .. } => Ok(()),
+        Command::Completions { .. } | Command::Ext(Ext::Author(_)) => Ok(()),
     }
 }
 

@@ -3,6 +3,7 @@
 mod app_name;
 mod arguments;
 mod attach;
+mod author;
 mod client;
 mod commands;
 mod failure;

@@ -6,7 +6,7 @@
 
 use std::net::Ipv4Addr;
 
-use berth_model::{AppId, Digest, InstanceId, Limits};
+use berth_model::{AppId, Digest, InstanceId, Limits, MountPath, VolumeId};
 use serde::{Deserialize, Serialize};
 
 use crate::network::NetworkSettings;
@@ -120,6 +120,14 @@ pub enum Request {
     /// Removes trees whose DiffIDs are not named, log files and disks of instances that are not
     /// named and not running. Descriptor: JSON [`Live`]. -> `Done`.
     Gc,
+    /// -> `Volumes`: every volume's disk of this data folder.
+    VolumeList,
+    /// Removes a volume's disk and what it holds; one that is not there is fine. -> `Done`. Refused
+    /// (`Conflict`) while a container has it.
+    VolumeRemove {
+        /// Which.
+        volume: VolumeId,
+    },
     /// Drops an app's named build caches. -> `Done`.
     CacheDrop {
         /// Whose.
@@ -253,6 +261,25 @@ pub struct Start {
     pub stdin: bool,
     /// Killed after this (`Run` and `Build`); 0 for an instance.
     pub time_ms_max: u32,
+    /// What it mounts (`Instance` only), at most [`berth_model::volume::VOLUMES_MAX`]; no other
+    /// container may have any of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeMount>,
+}
+
+/// A volume that a container mounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeMount {
+    /// Which.
+    pub volume: VolumeId,
+    /// What it may hold, when its disk is made; MiB.
+    pub size_mib: u32,
+    /// Where the container finds it; its user owns it.
+    pub path: MountPath,
+    /// Make its disk if it has none. Without this a disk that is gone is a failure: an app must
+    /// not go on with an empty folder in place of its data.
+    pub fresh: bool,
 }
 
 /// A terminal's size.
@@ -330,6 +357,11 @@ pub enum Reply {
     Instances {
         /// In no particular order.
         instances: Vec<InstanceStatus>,
+    },
+    /// All volumes.
+    Volumes {
+        /// In no particular order.
+        volumes: Vec<VolumeStatus>,
     },
     /// A worker runs.
     Worker {
@@ -412,6 +444,17 @@ pub struct InstanceStatus {
     pub memory_bytes: u64,
     /// Processor time used by all attempts, microseconds.
     pub cpu_us: u64,
+}
+
+/// The disk of one volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeStatus {
+    /// Which.
+    pub volume: VolumeId,
+    /// Bytes that it takes on the machine's disk, what its own file system needs included.
+    pub used_bytes: u64,
+    /// The container that has it.
+    pub instance: Option<InstanceId>,
 }
 
 /// Where a container stands.

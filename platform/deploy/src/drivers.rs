@@ -8,7 +8,7 @@ pub mod wasm;
 use std::collections::BTreeMap;
 
 use berth_model::rollout::Container;
-use berth_model::{App, InstanceId, InstanceRecord, Release, TargetAddress};
+use berth_model::{App, InstanceId, InstanceRecord, InstanceRole, Release, TargetAddress, Volume};
 
 use crate::error::DeployError;
 use crate::records::Launch;
@@ -23,6 +23,18 @@ pub(crate) struct Order<'a> {
     pub(crate) app: &'a App,
     pub(crate) release: &'a Release,
     pub(crate) launch: &'a Launch,
+    /// The app's volumes.
+    pub(crate) volumes: &'a [Volume],
+}
+
+impl Order<'_> {
+    /// The volumes that it mounts: an instance those of its process, a command none.
+    pub(crate) fn mounts(&self) -> impl Iterator<Item = &Volume> {
+        let own = |volume: &&Volume| {
+            self.record.role == InstanceRole::Instance && volume.process == self.record.process
+        };
+        self.volumes.iter().filter(own)
+    }
 }
 
 /// How a start went when it did not go well.

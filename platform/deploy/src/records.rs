@@ -10,7 +10,7 @@ use std::future::Future;
 
 use berth_model::{
     App, AppId, Deployment, DeploymentId, DeploymentState, InstanceId, InstanceRecord, Release,
-    ReleaseId, image::Image,
+    ReleaseId, Volume, VolumeId, image::Image,
 };
 
 /// The store or the router could not do what was asked.
@@ -46,6 +46,8 @@ pub struct Snapshot {
     /// Instances that are not in a terminal state, or still hold an address, or were created by one
     /// of `deployments`.
     pub instances: Vec<InstanceRecord>,
+    /// The app's volumes.
+    pub volumes: Vec<Volume>,
 }
 
 /// What is needed to start a container of a release; read only when one is started.
@@ -101,6 +103,13 @@ pub trait Records: Send + Sync + 'static {
     fn put_instance(
         &self,
         record: &InstanceRecord,
+    ) -> impl Future<Output = Result<(), RecordsError>> + Send;
+
+    /// Writes down that an instance ran with these volumes: their disks exist, and are never made
+    /// anew.
+    fn volumes_made(
+        &self,
+        volumes: &[VolumeId],
     ) -> impl Future<Output = Result<(), RecordsError>> + Send;
 
     /// Moves a deployment forward to a state that is not terminal, and not `Switching`. Sets

@@ -82,7 +82,7 @@ struct Planned {
 impl Planned {
     fn order(&self) -> Order<'_> {
         let Self { snapshot, release, launch, record } = self;
-        Order { record, app: &snapshot.app, release, launch }
+        Order { record, app: &snapshot.app, release, launch, volumes: &snapshot.volumes }
     }
 
     /// The command with the release's environment, in the web process's folder.

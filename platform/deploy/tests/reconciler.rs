@@ -135,6 +135,7 @@ fn component() -> Image {
             release: None,
             runtime: Runtime::Wasm { component },
             formation: BTreeMap::new(),
+            wasm: berth_model::manifest::WasmSettings::default(),
         },
     }
 }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use berth_extensions::app::NoValues;
 use berth_extensions::{
-    AotCache, AppConfig, AppHost, AppHostOptions, EngineKind, Env, Limits, LogSink, MacKey, compile,
+    AotCache, AppConfig, AppHost, AppHostOptions, EngineKind, Limits, LogSink, MacKey, compile,
 };
 use berth_model::log::LogStream;
-use berth_model::{Digest, InstanceId};
+use berth_model::{AppId, Digest, InstanceId};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
@@ -38,17 +39,13 @@ async fn main() -> anyhow::Result<()> {
         .await?;
     println!("compile and seal: {:?}", started.elapsed());
     let bare = memory("VmRSS", "RssAnon")?;
-    let host = AppHost::new(AppHostOptions::default(), Arc::new(Silent))?;
+    let host = AppHost::new(AppHostOptions::default(), Arc::new(Silent), Arc::new(NoValues))?;
     for number in 0..20 {
         let code = cache
             .code(EngineKind::Apps, component, async |_| Err::<(), _>("it is in the cache"))
             .await?;
-        let config = AppConfig {
-            instance: InstanceId::new(number, [1; 10]),
-            component,
-            env: Env::default(),
-            limits: Limits::APP,
-        };
+        let (instance, app) = (InstanceId::new(number, [1; 10]), AppId::new(1, [1; 10]));
+        let config = AppConfig::alone(instance, app, component, Limits::APP);
         host.load(config, code)?;
         call(&host, number).await?;
     }

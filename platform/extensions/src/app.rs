@@ -3,20 +3,25 @@
 //! Takes compiled components that the control process verified, and requests; gives responses.
 //! Each request has a fresh instance. Bodies stream both ways. An app that nobody calls is a
 //! descriptor and its settings: its code is mapped when a request comes, and unmapped when it was
-//! idle for a while. Apps have no files and no sockets, and no outbound requests until they can
-//! be granted. Environment values are secret and must never be shown.
+//! idle for a while. Apps have no files and no sockets; `powers` says what else they have.
+//! Environment values are secret and must never be shown.
 
 mod body;
+mod powers;
 mod request;
+mod values;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use berth_model::extension::HostPattern;
 use berth_model::log::LogStream;
-use berth_model::{Digest, InstanceId};
+use berth_model::manifest::HttpTarget;
+use berth_model::{AppId, Digest, InstanceId};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -26,10 +31,14 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 pub use body::{AppBody, BodyCut};
 pub(crate) use request::ERROR_HEADER;
+pub use values::{AppValues, NoValues, ValueAnswer, ValueCall};
 
 use crate::aot::{Code, LoadError};
 use crate::engine::{EngineError, Pool, Running, Ticking};
 use crate::limits::{Fault, GuestError, Limits, MemoryBudget};
+use crate::outbound::Outbound;
+use crate::powers::Session;
+use powers::AppPowers;
 use request::State;
 
 /// Takes the lines that apps write. Called from the threads that run guests: it must not block.
@@ -55,12 +64,42 @@ impl fmt::Debug for Env {
 pub struct AppConfig {
     /// Its id, which requests name.
     pub instance: InstanceId,
+    /// Whose it is.
+    pub app: AppId,
     /// What its code was compiled from.
     pub component: Digest,
     /// What it finds in its environment.
     pub env: Env,
+    /// What it has as handles.
+    pub secrets: Env,
+    /// Servers that it may ask.
+    pub http: Vec<HttpTarget>,
+    /// Hosts whose addresses may be of private networks, where it may ask them.
+    pub private_hosts: Vec<HostPattern>,
+    /// First address of the /16 of instances, which it never asks.
+    pub instances: Option<Ipv4Addr>,
+    /// Its requests at once; more of them wait.
+    pub requests_max: u32,
     /// What each of its requests may use.
     pub limits: Limits,
+}
+
+impl AppConfig {
+    /// An app that has no environment and asks nobody for anything.
+    pub fn alone(instance: InstanceId, app: AppId, component: Digest, limits: Limits) -> Self {
+        Self {
+            instance,
+            app,
+            component,
+            env: Env::default(),
+            secrets: Env::default(),
+            http: Vec::new(),
+            private_hosts: Vec::new(),
+            instances: None,
+            requests_max: u32::MAX,
+            limits,
+        }
+    }
 }
 
 /// How an [`AppHost`] shares the machine among apps.
@@ -70,7 +109,7 @@ pub struct AppHostOptions {
     pub pool: Pool,
     /// Linear memory of all guests together, bytes; beyond it requests are refused.
     pub memory_bytes_max: u64,
-    /// Requests of one app at once; more of them wait.
+    /// Requests of one app at once, whatever it asks for; more of them wait.
     pub requests_per_app_max: usize,
     /// Requests of one app that wait; more of them are refused.
     pub queue_per_app_max: usize,
@@ -146,6 +185,8 @@ pub struct AppStats {
     pub cpu_us: u64,
     /// Most linear memory of one request, bytes.
     pub memory_peak_bytes: u64,
+    /// Requests to other servers, and other powers, that it was refused.
+    pub denied: u64,
     /// Requests under way.
     pub active: u32,
     /// Whether its code is mapped.
@@ -161,6 +202,8 @@ pub struct AppHost {
     slots: Arc<Semaphore>,
     apps: RwLock<HashMap<InstanceId, Arc<App>>>,
     log: Arc<dyn LogSink>,
+    values: Arc<dyn AppValues>,
+    outbound: Outbound,
     started: Instant,
 }
 
@@ -172,6 +215,9 @@ struct App {
     /// Places in the pool that a request needs.
     places: u32,
     gate: Arc<Semaphore>,
+    requests_max: usize,
+    powers: Arc<AppPowers>,
+    session: Session,
     waiting: Arc<Semaphore>,
     used_ms: AtomicU64,
     counters: Counters,
@@ -197,7 +243,11 @@ impl AppHost {
     ///
     /// # Errors
     /// `Pool` when it cannot be reserved; it never goes on without.
-    pub fn new(options: AppHostOptions, log: Arc<dyn LogSink>) -> Result<Self, EngineError> {
+    pub fn new(
+        options: AppHostOptions,
+        log: Arc<dyn LogSink>,
+        values: Arc<dyn AppValues>,
+    ) -> Result<Self, EngineError> {
         let running = Running::apps(options.pool)?;
         let mut linker = Linker::new(&running.engine);
         request::link(&mut linker).map_err(|error| EngineError::Settings(format!("{error:#}")))?;
@@ -209,6 +259,8 @@ impl AppHost {
             options,
             apps: RwLock::default(),
             log,
+            values,
+            outbound: Outbound::new(None),
             started: Instant::now(),
         })
     }
@@ -221,11 +273,20 @@ impl AppHost {
     pub fn load(&self, config: AppConfig, code: Code) -> Result<(), LoadError> {
         let pre = self.map(&code)?;
         let places = self.needs(&config.limits, &pre)?;
+        let requests_max = config.requests_max.max(1) as usize;
+        let requests_max = requests_max.min(self.options.requests_per_app_max);
+        let (values, log) = (Arc::clone(&self.values), Arc::clone(&self.log));
+        let powers = Arc::new(AppPowers::new(&config, &self.outbound, values, log));
+        let session = Arc::clone(&powers).session(config.limits);
+        let session = session.ok_or_else(|| LoadError::Link("it has no powers".to_owned()))?;
         let app = App {
             code,
             mapped: Mutex::new(Some(pre)),
             places,
-            gate: Arc::new(Semaphore::new(self.options.requests_per_app_max)),
+            gate: Arc::new(Semaphore::new(requests_max)),
+            requests_max,
+            powers,
+            session,
             waiting: Arc::new(Semaphore::new(self.options.queue_per_app_max)),
             used_ms: AtomicU64::new(self.now_ms()),
             counters: Counters::default(),
@@ -253,7 +314,7 @@ impl AppHost {
     /// What each instance used.
     pub fn stats(&self) -> Vec<AppStats> {
         let apps = self.apps.read().unwrap_or_else(PoisonError::into_inner);
-        apps.values().map(|app| app.stats(self.options.requests_per_app_max)).collect()
+        apps.values().map(|app| app.stats()).collect()
     }
 
     /// Linear memory that guests may still take, bytes.
@@ -268,7 +329,7 @@ impl AppHost {
         let idle_ms = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
         apps.values()
             .filter(|app| {
-                app.gate.available_permits() == self.options.requests_per_app_max
+                app.gate.available_permits() == app.requests_max
                     && now_ms.saturating_sub(app.used_ms.load(Ordering::Relaxed)) >= idle_ms
             })
             .filter_map(|app| app.mapped.lock().unwrap_or_else(PoisonError::into_inner).take())
@@ -368,14 +429,15 @@ impl AppHost {
 }
 
 impl App {
-    fn stats(&self, requests_max: usize) -> AppStats {
-        let active = requests_max.saturating_sub(self.gate.available_permits());
+    fn stats(&self) -> AppStats {
+        let active = self.requests_max.saturating_sub(self.gate.available_permits());
         AppStats {
             instance: self.config.instance,
             requests: self.counters.requests.load(Ordering::Relaxed),
             failures: self.counters.failures.load(Ordering::Relaxed),
             cpu_us: self.counters.cpu_ns.load(Ordering::Relaxed) / 1000,
             memory_peak_bytes: self.counters.memory_peak_bytes.load(Ordering::Relaxed),
+            denied: self.powers.denied.load(Ordering::Relaxed),
             active: u32::try_from(active).unwrap_or(u32::MAX),
             mapped: self.mapped.lock().unwrap_or_else(PoisonError::into_inner).is_some(),
         }

@@ -4,7 +4,11 @@
 //! words that its author understands. It reads the outer sections only: whether the component is
 //! valid as a whole, the compiler says.
 
+mod extension;
+
 use wasmparser::{Encoding, Parser, Payload};
+
+pub use extension::{ExtensionRefusal, check_extension, extension_manifest};
 
 /// Bytes that are not a component.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,6 +108,13 @@ const WASI: &[&str] = &[
     "wasi:sockets/udp-create-socket",
 ];
 const WASI_HTTP: &[&str] = &["wasi:http/outgoing-handler", "wasi:http/types"];
+/// Powers of apps; accepted exactly, until the interfaces are frozen.
+const APP_POWERS: &[&str] = &[
+    "berth:http-out/http-out@0.1.0",
+    "berth:kv/kv@0.1.0",
+    "berth:secrets/secrets@0.1.0",
+    "berth:types/types@0.1.0",
+];
 const BUILDPACK_IMPORTS: &[&str] =
     &["source", "log", "inventory", "workspace", "layers", "tools", "types"];
 const BUILDPACK_EXPORTS: &[&str] = &["detector", "builder"];
@@ -123,6 +134,7 @@ pub fn check_app(component: &[u8]) -> Result<(), AppRefusal> {
         .imports
         .into_iter()
         .filter(|name| !is_wasi(name, WASI) && !is_wasi(name, WASI_HTTP))
+        .filter(|name| !APP_POWERS.contains(&name.as_str()))
         .collect();
     if interfaces.is_empty() { Ok(()) } else { Err(AppRefusal::Missing { interfaces }) }
 }
@@ -169,6 +181,8 @@ fn list(names: &[String]) -> String {
 pub(crate) struct Shape {
     imports: Vec<String>,
     exports: Vec<String>,
+    /// The manifest of an extension.
+    manifest: Option<Vec<u8>>,
 }
 
 /// Reads the names of imports and exports of the outermost component.
@@ -178,7 +192,7 @@ pub(crate) fn shape(component: &[u8]) -> Result<Shape, NotAComponent> {
     }
     let damaged =
         |error: wasmparser::BinaryReaderError| NotAComponent::Malformed(error.to_string());
-    let mut shape = Shape { imports: Vec::new(), exports: Vec::new() };
+    let mut shape = Shape { imports: Vec::new(), exports: Vec::new(), manifest: None };
     let mut depth = 0_u32;
     for payload in Parser::new(0).parse_all(component) {
         match payload.map_err(damaged)? {
@@ -187,6 +201,11 @@ pub(crate) fn shape(component: &[u8]) -> Result<Shape, NotAComponent> {
             }
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::CustomSection(section)
+                if depth == 0 && section.name() == extension::MANIFEST_SECTION =>
+            {
+                shape.manifest = Some(section.data().to_vec());
+            }
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {
                     shape.imports.push(import.map_err(damaged)?.name.name.to_owned());

@@ -9,17 +9,28 @@
 pub mod aot;
 pub mod app;
 pub mod buildpack;
+pub mod console;
 pub mod engine;
+pub mod hook;
+mod host;
 pub mod inspect;
 pub mod limits;
 mod lines;
+pub mod log_processor;
+pub mod middleware;
 pub mod outbound;
+pub mod policy;
+pub mod powers;
 pub mod worker;
 
 pub use aot::{AotCache, AotError, Code, CompileError, LoadError, MacKey, compile};
 pub use app::{AppConfig, AppError, AppHost, AppHostOptions, AppStats, Env, LogSink};
 pub use berth_container::Engine as EngineKind;
 pub use engine::{EngineError, Pool};
-pub use inspect::{AppRefusal, BuildpackRefusal, check_app, check_buildpack};
+pub use host::Extensions;
+pub use inspect::{
+    AppRefusal, BuildpackRefusal, ExtensionRefusal, check_app, check_buildpack, check_extension,
+    extension_manifest,
+};
 pub use limits::{Fault, GuestError, Limits, MemoryBudget};
 pub use worker::{LoadedApp, WorkerClient, WorkerError, WorkerOptions, WorkerStats};

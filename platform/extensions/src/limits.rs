@@ -14,6 +14,7 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 
+use berth_model::extension::{Kind, LimitsAsked};
 use serde::{Deserialize, Serialize};
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Store, Trap, UpdateDeadline, WasmBacktrace};
@@ -87,6 +88,9 @@ impl Limits {
         handles_max: 1024,
     };
 
+    /// One call of a middleware, which a request waits for. Reading a header is a host call.
+    pub const MIDDLEWARE: Self = Self::of_kind(Kind::Middleware);
+
     /// One request to an app.
     pub const APP: Self = Self {
         memory_bytes_max: 64 * MIB,
@@ -103,6 +107,56 @@ impl Limits {
         host_calls_max: 10_000_000,
         handles_max: 1024,
     };
+}
+
+impl Limits {
+    /// What one call of an extension may use, by kind. A manifest may ask for less or more; an
+    /// operator's ceiling is twice this, see [`Limits::asked`].
+    pub const fn of_kind(kind: Kind) -> Self {
+        let (memory_mib, cpu_ms, wall_ms, output_bytes, host_calls) = match kind {
+            Kind::Middleware => (16, 5, 50, 64 * 1024, 256),
+            Kind::Policy => (32, 100, 2_000, 64 * 1024, 64),
+            Kind::LogProcessor => (32, 50, 1_000, 64 * 1024, 16),
+            Kind::Hook => (64, 1_000, 30_000, 256 * 1024, 256),
+            Kind::Addon => (256, 60_000, 900_000, 4 * MIB, 10_000),
+            Kind::Console => (64, 200, 3_000, MIB, 64),
+        };
+        Self {
+            memory_bytes_max: memory_mib * MIB,
+            memories_max: 4,
+            tables_max: 8,
+            table_elements_max: 100_000,
+            instances_max: 64,
+            cpu_ms_max: cpu_ms,
+            // Some 5 instructions a nanosecond are never reached, so time ends all others.
+            fuel_max: match kind {
+                Kind::Policy => 200_000_000,
+                _ => 5_000_000 * cpu_ms as u64,
+            },
+            reply_ms_max: wall_ms,
+            wall_ms_max: wall_ms,
+            output_bytes_max: output_bytes,
+            call_bytes_max: 4 * 1024 * 1024,
+            host_calls_max: host_calls,
+            handles_max: 1024,
+        }
+    }
+
+    /// What an extension of a kind may use that asks for this: never more than four times the
+    /// memory and twice the time of its kind.
+    pub fn asked(kind: Kind, asked: &LimitsAsked) -> Self {
+        let usual = Self::of_kind(kind);
+        let memory = asked.memory.map_or(usual.memory_bytes_max, |size| size.0);
+        let fuel_per_ms = usual.fuel_max / u64::from(usual.cpu_ms_max);
+        let cpu_ms_max = asked.cpu_ms.unwrap_or(usual.cpu_ms_max).clamp(1, usual.cpu_ms_max * 2);
+        Self {
+            memory_bytes_max: memory.clamp(MIB, usual.memory_bytes_max * 4),
+            cpu_ms_max,
+            fuel_max: fuel_per_ms * u64::from(cpu_ms_max),
+            wall_ms_max: asked.wall_ms.unwrap_or(usual.wall_ms_max).clamp(1, usual.wall_ms_max * 2),
+            ..usual
+        }
+    }
 }
 
 /// Why a guest was ended.
@@ -204,6 +258,15 @@ pub(crate) fn armed_store<T: Guest>(engine: &Engine, state: T) -> Store<T> {
         }
     });
     store
+}
+
+/// Prepares a store for another call, under the same limits as the first.
+pub(crate) fn rearm<T: Guest>(store: &mut Store<T>) {
+    let limits = *store.data_mut().sandbox().meter.limits();
+    store.set_hostcall_fuel(limits.call_bytes_max as usize);
+    // An engine without fuel refuses; it has nothing to count.
+    let _ = store.set_fuel(limits.fuel_max);
+    store.set_epoch_deadline(1);
 }
 
 /// Longest message about a guest.

@@ -187,7 +187,7 @@ pub struct Outbound {
     /// First address of the /16 of instances, which guests never reach.
     instances: Option<Ipv4Addr>,
     places: Arc<Semaphore>,
-    tls: OnceLock<Arc<rustls::ClientConfig>>,
+    tls: Arc<OnceLock<Arc<rustls::ClientConfig>>>,
 }
 
 /// What a request holds until its response is read.
@@ -209,7 +209,12 @@ impl Outbound {
     /// are needed for the first time.
     pub fn new(instances: Option<Ipv4Addr>) -> Self {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Self { instances, places, tls: OnceLock::new() }
+        Self { instances, places, tls: Arc::default() }
+    }
+
+    /// The same way out, beside instances that are elsewhere.
+    pub fn beside(&self, instances: Option<Ipv4Addr>) -> Self {
+        Self { instances, places: Arc::clone(&self.places), tls: Arc::clone(&self.tls) }
     }
 
     /// Sends a request with an absolute `http://` or `https://` URL over a connection of its own.

@@ -10,6 +10,7 @@ mod channel;
 mod client;
 mod requests;
 mod server;
+mod values;
 
 use std::io;
 
@@ -23,7 +24,7 @@ use crate::app::{AppConfig, AppStats};
 use crate::engine::EngineError;
 
 /// Version of this protocol. A worker understands this one.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// A request of the control process. Each has one reply, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +37,7 @@ enum Call {
     },
     /// Loads an instance, in place of one of the same id; its code is beside the message.
     /// -> `Done`.
-    Load(AppConfig),
+    Load(Box<AppConfig>),
     /// Forgets an instance. -> `Done`, also when there is none.
     Unload {
         /// Which.
@@ -46,6 +47,8 @@ enum Call {
     List {},
     /// -> `Stats`.
     Stats {},
+    /// Turns the connection round: after `Done`, the worker asks for values of apps.
+    Values {},
     /// Takes no new requests, waits for those under way, then ends the process. -> `Done`.
     Drain {
         /// Longest wait, milliseconds.

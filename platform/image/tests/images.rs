@@ -58,6 +58,7 @@ impl Fixture {
                 release: None,
                 runtime: Runtime::Container,
                 formation: BTreeMap::new(),
+                wasm: berth_model::manifest::WasmSettings::default(),
             },
             env: BTreeMap::from([
                 ("PATH".to_owned(), "/bin".to_owned()),

@@ -13,6 +13,9 @@ pub struct Event {
     pub schema: u32,
     /// Id of what changed.
     pub subject: String,
+    /// The app that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<crate::AppId>,
     /// Who did it: a principal's name, or `system`.
     pub actor: String,
     /// Where the call came from.

@@ -19,7 +19,9 @@ pub use capability::{
     Body, Capabilities, EventKinds, Grant, HostPattern, HttpAccess, HttpDenial, Kv, Named, Reason,
 };
 pub use delivery::{DeliveryRules, Next};
-pub use manifest::{ExtensionManifest, LimitsAsked, MANIFEST_BYTES_MAX, ManifestError, OnFailure};
+pub use manifest::{
+    ExtensionManifest, Filter, LimitsAsked, MANIFEST_BYTES_MAX, ManifestError, OnFailure,
+};
 
 /// What an extension is for. Each kind is one WIT world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

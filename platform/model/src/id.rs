@@ -100,6 +100,10 @@ ids! {
     DomainId = "dom",
     /// One stack.
     StackId = "stk",
+    /// One volume.
+    VolumeId = "vol",
+    /// One log drain.
+    DrainId = "drn",
 }
 
 #[cfg(test)]

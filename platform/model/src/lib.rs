@@ -7,6 +7,7 @@
 pub mod app;
 pub mod build;
 pub mod digest;
+pub mod drain;
 pub mod event;
 pub mod extension;
 pub mod id;
@@ -22,6 +23,7 @@ pub mod route;
 pub mod size;
 pub mod source;
 pub mod text;
+pub mod volume;
 
 pub use app::{App, AppSettings, Limits};
 pub use build::{Build, BuildOutput, BuildState, LayerRef};
@@ -29,10 +31,11 @@ pub use digest::Digest;
 pub use event::Event;
 pub use id::*;
 pub use manifest::{Manifest, Process, Runtime};
-pub use name::{AppName, Domain, NameError, ProcessName, TeamName};
+pub use name::{AppName, Domain, NameError, ProcessName, TeamName, VolumeName};
 pub use principal::{Caller, Role};
 pub use release::{
     Deployment, DeploymentState, InstanceRecord, InstanceRole, InstanceState, Release,
 };
-pub use route::{Route, RouteTable, Target, TargetAddress};
+pub use route::{Route, RouteMiddleware, RouteTable, Target, TargetAddress};
 pub use source::Source;
+pub use volume::{MountPath, Volume};

@@ -1,11 +1,15 @@
 //! What a release runs: Procfile, `app.json` and `berth.toml`, parsed and merged with what the
 //! buildpacks proposed.
 
+mod wasm;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Digest, ProcessName};
+
+pub use wasm::{HttpTarget, WasmSettings};
 
 /// The processes of a release and how they run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +23,9 @@ pub struct Manifest {
     /// `formation` of app.json: instances per process; where it is given it replaces `ps scale`.
     #[serde(default)]
     pub formation: BTreeMap<ProcessName, u16>,
+    /// What a Wasm app asks for.
+    #[serde(default, skip_serializing_if = "WasmSettings::is_empty")]
+    pub wasm: WasmSettings,
 }
 
 /// One process type.

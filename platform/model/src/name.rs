@@ -85,6 +85,10 @@ names! {
     ProcessName: "process type",
         "use 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end",
         |text| is_label(text, 63);
+    /// The name of a volume of an app.
+    VolumeName: "volume name",
+        "use 1 to 40 lower-case letters, digits and hyphens, with no hyphen at either end",
+        |text| is_label(text, 40);
     /// A host name that routes to an app, in lower case and without a trailing dot.
     Domain: "domain",
         "use a host name of labels with lower-case letters, digits and hyphens (a leading '*.' is a wildcard), 253 bytes at most",

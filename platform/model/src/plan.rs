@@ -13,6 +13,7 @@ mod refusal;
 mod releases;
 #[cfg(test)]
 mod tests;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,8 +22,12 @@ use serde::Serialize;
 pub use config::{CONFIG_BYTES_MAX, CONFIG_NAMES_MAX, Config, ConfigName, Secret};
 pub use effect::{Effect, NewRelease};
 pub use refusal::Refusal;
+pub use volumes::NewVolume;
 
-use crate::{App, AppId, AppName, Digest, Domain, Manifest, ProcessName, Release, Runtime, TeamId};
+use crate::{
+    App, AppId, AppName, Digest, Domain, Manifest, ProcessName, Release, Runtime, TeamId, Volume,
+    VolumeName,
+};
 
 /// Version of the form of a plan.
 pub const VERSION: u32 = 1;
@@ -45,8 +50,10 @@ pub enum Change {
     },
     /// Another name.
     Rename(AppName),
-    /// The end of the app and of everything that belongs to it.
+    /// The end of the app and of everything that belongs to it. Refused while it has volumes.
     Destroy,
+    /// The same, and the end of what its volumes hold.
+    DestroyWithVolumes,
     /// How many instances run; processes that are absent stay as they are.
     Scale(BTreeMap<ProcessName, u16>),
     /// Another configuration.
@@ -62,6 +69,15 @@ pub enum Change {
     AddDomain(Domain),
     /// Route it no more.
     RemoveDomain(Domain),
+    /// A new volume.
+    CreateVolume {
+        /// Which.
+        volume: NewVolume,
+        /// Let the process that mounts it begin anew, so that it has it at once.
+        restart: bool,
+    },
+    /// The end of a volume and of what it holds.
+    RemoveVolume(VolumeName),
     /// No instances until it is started.
     Stop,
     /// The opposite.
@@ -92,11 +108,13 @@ impl Change {
         match self {
             Self::Create { .. } => "app.created",
             Self::Rename(_) => "app.renamed",
-            Self::Destroy => "app.destroyed",
+            Self::Destroy | Self::DestroyWithVolumes => "app.destroyed",
             Self::Scale(_) => "app.scaled",
             Self::Configure { .. } => "app.configured",
             Self::AddDomain(_) => "domain.added",
             Self::RemoveDomain(_) => "domain.removed",
+            Self::CreateVolume { .. } => "volume.created",
+            Self::RemoveVolume(_) => "volume.removed",
             Self::Stop => "app.stopped",
             Self::Start => "app.started",
             Self::Restart => "app.restarted",
@@ -136,6 +154,8 @@ pub struct State {
     pub newest_release: u64,
     /// The app's domains.
     pub domains: BTreeSet<Domain>,
+    /// The app's volumes, by name.
+    pub volumes: Vec<Volume>,
     /// Domains of other apps, with their teams.
     pub others: Vec<(Domain, TeamId)>,
 }
@@ -208,10 +228,15 @@ fn change_app(state: &State, app: &App, change: &Change) -> Result<Vec<Effect>, 
         Change::Rename(name) => {
             Ok(vec![Effect::RenameApp { from: app.name.clone(), to: name.clone() }])
         }
-        Change::Destroy => Ok(vec![Effect::DestroyApp {
+        Change::Destroy if !state.volumes.is_empty() => {
+            let names = state.volumes.iter().map(|volume| volume.name.clone());
+            Err(Refusal::HasVolumes(names.collect()))
+        }
+        Change::Destroy | Change::DestroyWithVolumes => Ok(vec![Effect::DestroyApp {
             name: app.name.clone(),
             releases: state.newest_release,
             domains: state.domains.len(),
+            volumes: state.volumes.iter().map(|volume| volume.name.clone()).collect(),
         }]),
         Change::Scale(wanted) => scale(state, app, wanted),
         Change::Configure { set, unset, release } => {
@@ -219,6 +244,8 @@ fn change_app(state: &State, app: &App, change: &Change) -> Result<Vec<Effect>, 
         }
         Change::AddDomain(domain) => domains::add(state, app, domain),
         Change::RemoveDomain(domain) => domains::remove(state, domain),
+        Change::CreateVolume { volume, restart } => volumes::create(state, app, volume, *restart),
+        Change::RemoveVolume(name) => volumes::remove(state, app, name),
         Change::Stop => Ok(if app.settings.stopped { vec![] } else { vec![Effect::Stop] }),
         Change::Start => Ok(if app.settings.stopped { vec![Effect::Start] } else { vec![] }),
         Change::Restart if app.settings.stopped => Err(Refusal::Stopped),
@@ -226,9 +253,10 @@ fn change_app(state: &State, app: &App, change: &Change) -> Result<Vec<Effect>, 
         Change::Restart => Ok(vec![Effect::Restart]),
         Change::SetDeployBranch(branch) => deploy_branch(app, branch),
         Change::Deploy { image, manifest, commit } => {
+            volumes::fits(state, app, manifest)?;
             Ok(releases::deploy(state, *image, manifest, commit))
         }
-        Change::Rollback { to } => releases::rollback(state, *to),
+        Change::Rollback { to } => releases::rollback(state, app, *to),
     }
 }
 
@@ -255,6 +283,7 @@ fn scale(
         if to > SCALE_MAX {
             return Err(Refusal::ScaleTooLarge { process: process.clone(), count: to });
         }
+        volumes::may_scale(state, process, to)?;
         if let Some(release) = &state.base {
             let manifest = &release.manifest;
             if !manifest.formation.is_empty() {

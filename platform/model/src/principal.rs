@@ -85,6 +85,8 @@ pub enum Verb {
     DestroyApp,
     /// Manage tokens and keys of a team.
     ManageAccess,
+    /// Add and remove log drains of an app.
+    ManageDrains,
     /// Manage teams, stacks and the platform.
     ManagePlatform,
 }
@@ -97,7 +99,7 @@ impl Verb {
             Self::ReadConfig | Self::Deploy | Self::Change | Self::Run | Self::CreateApp => {
                 Role::Developer
             }
-            Self::DestroyApp | Self::ManageAccess => Role::Operator,
+            Self::DestroyApp | Self::ManageAccess | Self::ManageDrains => Role::Operator,
             Self::ManagePlatform => Role::Admin,
         }
     }
@@ -178,6 +180,7 @@ mod tests {
             Verb::CreateApp,
             Verb::DestroyApp,
             Verb::ManageAccess,
+            Verb::ManageDrains,
             Verb::ManagePlatform,
         ] {
             assert_eq!(authorize(&viewer, verb, &of), Decision::Denied, "{verb:?}");

@@ -7,7 +7,10 @@
 //!
 //! `new instances ready -> durable switch -> router acknowledges -> old ones are watched, drained,
 //! stopped` holds for every change: an instance that the router may still know is never stopped.
+//! A process that mounts a volume is the exception of the order, not of the drain: its old instance
+//! leaves the table, is drained and stopped, and only then its new one starts.
 
+mod alone;
 mod bring;
 mod planner;
 mod seen;
@@ -132,6 +135,9 @@ pub struct Wanted {
     pub stopped: bool,
     /// `AppSettings::restarts`.
     pub restarts: u64,
+    /// Processes that mount a volume. Of each of them one instance runs at most, of whatever
+    /// release: the old one is gone before the new one starts.
+    pub alone: BTreeSet<ProcessName>,
     /// The release of `App::current_release`.
     pub current: Option<Formation>,
     /// Deployments that are not finished, oldest first.

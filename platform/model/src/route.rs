@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppId, AppName, InstanceId};
+use crate::extension::{ExtensionId, OnFailure};
+use crate::{AppId, AppName, Digest, InstanceId};
 
 /// Every route, as one value. The router refuses a generation older than the one it serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -30,6 +31,21 @@ pub struct Route {
     pub state: RouteState,
     /// Ready targets.
     pub targets: Vec<Target>,
+    /// What requests pass on their way there, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub middleware: Vec<RouteMiddleware>,
+}
+
+/// A middleware before an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteMiddleware {
+    /// Names its component, configuration and secrets as a whole, which the router has beside the
+    /// table.
+    pub load: Digest,
+    /// Whose, for logs.
+    pub extension: ExtensionId,
+    /// What happens to a request when it fails, or is not there.
+    pub on_failure: OnFailure,
 }
 
 /// What a route does with a request.

@@ -5,6 +5,8 @@
 //! client reads: it gives the connection back to the pool at its end and closes the request's
 //! books when it is dropped, whatever happened.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -25,7 +27,7 @@ use crate::upstream::{Lease, Link};
 
 /// The client's body, as one request and its attempts share it.
 pub(crate) struct Upload {
-    unread: Mutex<Option<Incoming>>,
+    unread: Mutex<Option<Unread>>,
     given_back: Notify,
     read: AtomicBool,
     done: AtomicBool,
@@ -37,10 +39,43 @@ pub(crate) struct Upload {
     watch: Arc<ClientWatch>,
 }
 
+/// What no attempt has read: what was gathered for middlewares, then the rest.
+struct Unread {
+    seen: VecDeque<Frame<Bytes>>,
+    rest: Incoming,
+}
+
+impl Unread {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.seen.pop_front() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None => Pin::new(&mut self.rest).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.seen.is_empty() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let seen: usize = self.seen.iter().filter_map(Frame::data_ref).map(Bytes::len).sum();
+        let rest = self.rest.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + seen as u64);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + seen as u64);
+        }
+        hint
+    }
+}
+
 impl Upload {
     pub(crate) fn new(body: Incoming, bytes_max: u64, watch: Arc<ClientWatch>) -> Self {
         Self {
-            unread: Mutex::new(Some(body)),
+            unread: Mutex::new(Some(Unread { seen: VecDeque::new(), rest: body })),
             given_back: Notify::new(),
             read: AtomicBool::new(false),
             done: AtomicBool::new(false),
@@ -61,10 +96,10 @@ impl Upload {
             if !self.is_unread() {
                 return None;
             }
-            let incoming = self.slot().take();
-            if incoming.is_some() {
+            let unread = self.slot().take();
+            if unread.is_some() {
                 return Some(RequestBody(Some(Reading {
-                    incoming,
+                    unread,
                     upload: Arc::clone(self),
                     link: Arc::clone(link),
                 })));
@@ -97,7 +132,60 @@ impl Upload {
         }
     }
 
-    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Incoming>> {
+    /// Gathers the body, before the first attempt, and keeps it for that: all of it, or nothing
+    /// where it is longer than so many bytes. Where its length says so, nothing is gathered.
+    pub(crate) async fn look(&self, bytes_max: u64) -> Result<Option<Bytes>, Fault> {
+        let Some(mut unread) = self.slot().take() else { return Ok(None) };
+        if unread.size_hint().lower() > bytes_max.min(self.bytes_max) {
+            *self.slot() = Some(unread);
+            return Ok(None);
+        }
+        let mut bytes = 0;
+        let mut failed = None;
+        while bytes <= bytes_max {
+            match poll_fn(|cx| Pin::new(&mut unread.rest).poll_frame(cx)).await {
+                Some(Ok(frame)) => {
+                    bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                    unread.seen.push_back(frame);
+                }
+                Some(Err(error)) => {
+                    failed = Some(error);
+                    break;
+                }
+                None => break,
+            }
+        }
+        if let Some(error) = failed {
+            self.blame(&error);
+            return Err(self.fault().unwrap_or(Fault::ClientGone));
+        }
+        if bytes > bytes_max {
+            *self.slot() = Some(unread);
+            return Ok(None);
+        }
+        self.watch.body_read();
+        let whole: Vec<u8> =
+            unread.seen.iter().filter_map(Frame::data_ref).flatten().copied().collect();
+        *self.slot() = Some(unread);
+        Ok(Some(whole.into()))
+    }
+
+    /// Notes what ended the body early.
+    fn blame(&self, error: &hyper::Error) {
+        use std::error::Error as _;
+        let kind = error
+            .source()
+            .and_then(|source| source.downcast_ref::<std::io::Error>())
+            .map(std::io::Error::kind);
+        let invalid = [std::io::ErrorKind::InvalidInput, std::io::ErrorKind::InvalidData];
+        let flag = match kind {
+            Some(kind) if invalid.contains(&kind) => &self.broken,
+            _ => &self.gone,
+        };
+        flag.store(true, Relaxed);
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Unread>> {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -111,7 +199,7 @@ impl Upload {
 pub(crate) struct RequestBody(Option<Reading>);
 
 struct Reading {
-    incoming: Option<Incoming>,
+    unread: Option<Unread>,
     upload: Arc<Upload>,
     link: Arc<Link>,
 }
@@ -146,21 +234,6 @@ impl Reading {
             Err(data) => data,
         })
     }
-
-    fn failed(&self, error: &hyper::Error) -> UploadError {
-        use std::error::Error as _;
-        let kind = error
-            .source()
-            .and_then(|source| source.downcast_ref::<std::io::Error>())
-            .map(std::io::Error::kind);
-        let invalid = [std::io::ErrorKind::InvalidInput, std::io::ErrorKind::InvalidData];
-        let flag = match kind {
-            Some(kind) if invalid.contains(&kind) => &self.upload.broken,
-            _ => &self.upload.gone,
-        };
-        flag.store(true, Relaxed);
-        UploadError
-    }
 }
 
 impl Body for RequestBody {
@@ -174,17 +247,20 @@ impl Body for RequestBody {
         let Some(reading) = &mut self.get_mut().0 else {
             return Poll::Ready(None);
         };
-        let Some(incoming) = &mut reading.incoming else {
+        let Some(unread) = &mut reading.unread else {
             return Poll::Ready(None);
         };
-        let polled = Pin::new(&mut *incoming).poll_frame(cx);
-        let ended = incoming.is_end_stream();
+        let polled = unread.poll_frame(cx);
+        let ended = unread.is_end_stream();
         reading.link.wait_for_client(polled.is_pending());
         let frame = ready!(polled);
         reading.upload.read.store(true, Relaxed);
         Poll::Ready(match frame {
             Some(Ok(frame)) => Some(reading.frame(frame, ended)),
-            Some(Err(error)) => Some(Err(reading.failed(&error))),
+            Some(Err(error)) => {
+                reading.upload.blame(&error);
+                Some(Err(UploadError))
+            }
             None => {
                 reading.upload.finish();
                 None
@@ -193,12 +269,12 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().and_then(|r| r.incoming.as_ref()).is_none_or(Body::is_end_stream)
+        self.0.as_ref().and_then(|r| r.unread.as_ref()).is_none_or(Unread::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.0.as_ref().and_then(|r| r.incoming.as_ref()) {
-            Some(incoming) => incoming.size_hint(),
+        match self.0.as_ref().and_then(|r| r.unread.as_ref()) {
+            Some(unread) => unread.size_hint(),
             None => SizeHint::with_exact(0),
         }
     }
@@ -207,7 +283,7 @@ impl Body for RequestBody {
 impl Drop for Reading {
     fn drop(&mut self) {
         if self.upload.is_unread() {
-            *self.upload.slot() = self.incoming.take();
+            *self.upload.slot() = self.unread.take();
         }
         self.upload.given_back.notify_one();
     }

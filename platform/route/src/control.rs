@@ -7,7 +7,7 @@
 pub(crate) mod framing;
 pub(crate) mod wire;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,13 +72,14 @@ async fn converse(router: &Arc<Router>, stream: UnixStream) -> Result<(), Channe
     }
     // First listen, then tell the state: nothing falls between the two.
     let mut events = router.events.subscribe();
+    router.middlewares.heard();
     send(&mut channel, &Up::Hello(router.hello())).await?;
     loop {
         tokio::select! {
             () = router.cut.cancelled() => return Ok(()),
             frame = channel.receive() => match frame? {
                 None => return Ok(()),
-                Some((down, _)) => obey(router, &mut channel, down).await?,
+                Some((down, beside)) => obey(router, &mut channel, down, beside).await?,
             },
             event = events.recv() => match event {
                 Ok(up) => send(&mut channel, &up).await?,
@@ -88,12 +89,29 @@ async fn converse(router: &Arc<Router>, stream: UnixStream) -> Result<(), Channe
     }
 }
 
-async fn obey(router: &Arc<Router>, channel: &mut Channel, down: Down) -> Result<(), ChannelError> {
+async fn obey(
+    router: &Arc<Router>,
+    channel: &mut Channel,
+    down: Down,
+    beside: Vec<OwnedFd>,
+) -> Result<(), ChannelError> {
     match down {
         Down::Hello { .. } => Ok(()),
         Down::Table { table } => {
             let reply = router.routes.publish(router, table).await;
             send(channel, &reply).await
+        }
+        Down::Load { middleware } => {
+            let load = middleware.load;
+            let reply = match router.middlewares.load(*middleware, beside).await {
+                Ok(()) => Up::Loaded { load },
+                Err(reason) => Up::NotLoaded { load, reason },
+            };
+            send(channel, &reply).await
+        }
+        Down::Resume { extension, component } => {
+            router.middlewares.resume(&extension, component);
+            Ok(())
         }
         Down::Drain => {
             router.draining.cancel();

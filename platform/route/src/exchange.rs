@@ -8,6 +8,8 @@
 
 mod attempt;
 mod books;
+mod filter;
+mod finish;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,19 +21,17 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 
 pub(crate) use books::{Books, Exchange};
 
-use crate::body::{Download, ReplyBody, Upload};
+use crate::body::{ReplyBody, Upload};
 use crate::clock;
 use crate::fault::Fault;
 use crate::front::Client;
 use crate::headers::{self, Asked, Forwarded};
 use crate::host::HostName;
 use crate::table::Route;
-use crate::tunnel;
-use attempt::Answer;
+use finish::Finishing;
 
 /// A request, checked and ready to be sent to any target of its route.
 struct Outgoing {
@@ -53,17 +53,24 @@ pub(crate) async fn answer(
     let switched = hyper::upgrade::on(&mut request);
     let (parts, body) = request.into_parts();
     let accept = parts.headers.get(header::ACCEPT).cloned();
-    let result = match check(&client, &mut exchange, parts, body) {
+    let mut response = match check(&client, &mut exchange, parts, body) {
         Ok((route, outgoing)) => {
             exchange.upload.clone_from(&outgoing.upload);
-            attempt::send(&client.router, &mut exchange, route, outgoing).await
+            match route.chain.clone() {
+                // A future of its own, so that what has no chain is not larger for it.
+                Some(chain) => {
+                    let filtered = filter::pass(chain, exchange, route, outgoing, switched);
+                    Box::pin(filtered).await
+                }
+                None => match attempt::send(&client.router, &mut exchange, route, outgoing).await {
+                    Ok(answer) => Ok(Finishing::begin(exchange, answer).end(switched)),
+                    Err(fault) => Err((exchange, fault)),
+                },
+            }
         }
-        Err(fault) => Err(fault),
-    };
-    let mut response = match result {
-        Ok(answer) => finish(exchange, answer, switched),
-        Err(fault) => refuse(exchange, fault, accept.as_ref()),
-    };
+        Err(fault) => Err((exchange, fault)),
+    }
+    .unwrap_or_else(|(exchange, fault)| refuse(exchange, fault, accept.as_ref()));
     if client.router.draining.is_cancelled() && response.status() != StatusCode::SWITCHING_PROTOCOLS
     {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -175,50 +182,6 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Fault> {
         (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
         _ => Err(Fault::BadFraming),
     }
-}
-
-/// Makes an app's answer the client's.
-fn finish(mut exchange: Box<Exchange>, answer: Answer, switched: OnUpgrade) -> Response<ReplyBody> {
-    let Answer { response, lease, entered, slot } = answer;
-    let upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    exchange.answered(response.status());
-    let idle_s_hint = headers::keep_alive_timeout_s(response.headers());
-    let reusable = response.version() == Version::HTTP_11
-        && !headers::has_token(response.headers(), &header::CONNECTION, "close");
-    let config = &exchange.client.router.config;
-    let is_stream = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-    lease.link.set_gap(if is_stream {
-        config.deadlines.stream_gap
-    } else {
-        config.deadlines.response_gap
-    });
-    let (mut parts, incoming) = response.into_parts();
-    parts.version = Version::HTTP_11;
-    headers::strip_response(&mut parts.headers, upgrade);
-    parts.headers.insert(headers::X_REQUEST_ID, exchange.books.id.clone());
-    if upgrade || is_stream {
-        exchange.settle();
-    }
-    if upgrade {
-        exchange.client.watch.tunnel();
-        let far = hyper::upgrade::on(Response::from_parts(parts.clone(), incoming));
-        lease.into_tunnel();
-        tokio::spawn(tunnel::carry(switched, far, entered, exchange));
-        parts.extensions.clear();
-        return Response::from_parts(parts, ReplyBody::switched());
-    }
-    let download = Download {
-        incoming,
-        lease,
-        entered,
-        _slot: slot.filter(|_| !is_stream),
-        reusable,
-        idle_s_hint,
-    };
-    Response::from_parts(parts, ReplyBody::app(download, exchange))
 }
 
 /// Answers by the router itself.

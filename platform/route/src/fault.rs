@@ -56,6 +56,7 @@ faults! {
     NoRelease = 503 "no_release" 10 "Nothing has been deployed here yet.";
     NoHealthy = 503 "no_healthy" 5 "No instance of this app is ready.";
     Stopped = 503 "stopped" 60 "This app is stopped.";
+    Middleware = 503 "middleware" 5 "What this app is protected by does not work at the moment.";
     Overload = 503 "overload" 5 "This app has more requests than it can take.";
     ConnectTimeout = 504 "connect_timeout" 0 "The app did not accept the connection in time.";
     HeaderTimeout = 504 "header_timeout" 0 "The app did not answer in time.";

@@ -6,6 +6,10 @@
 //! on disk and is served again after a restart. Connects only to targets that stand in its table,
 //! never buffers whole bodies, and holds no key and no capability.
 //!
+//! Middlewares ([`middleware`]) stand between a route and its targets. The router has their code,
+//! configuration and secrets in memory only: after a restart, requests to what they protect are
+//! refused until the control process brings them again.
+//!
 //! The name service of instances ([`names`]) runs here too, for the same reason.
 //!
 //! [`run`] is the process; [`RouterClient`] is how the control process speaks to it.
@@ -21,6 +25,7 @@ mod front;
 mod headers;
 mod host;
 mod log;
+mod middleware;
 pub mod names;
 mod router;
 mod router_client;
@@ -35,7 +40,9 @@ use std::io;
 use std::path::PathBuf;
 
 pub use config::{Config, Deadlines, Limits};
-pub use control::wire::{AppMetrics, Draining, LATENCY_BOUNDS_MS, PROTOCOL, RouterHello};
+pub use control::wire::{
+    AppMetrics, Draining, LATENCY_BOUNDS_MS, MiddlewareLine, PROTOCOL, RouterHello,
+};
 pub use router::{run, serve};
 pub use router_client::{Events, RouterClient, RouterEvent};
 
@@ -85,6 +92,9 @@ pub enum RouteError {
         /// Why.
         reason: String,
     },
+    /// The router cannot use a middleware.
+    #[error("the router cannot use the middleware: {0}")]
+    NotLoaded(String),
     /// The router did not answer in time.
     #[error("the router did not answer within {0} s")]
     Silent(u64),

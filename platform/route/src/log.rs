@@ -224,6 +224,8 @@ struct Line<'a> {
     retries: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extension: Option<&'a str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     cut: bool,
 }
@@ -251,6 +253,7 @@ impl<'a> Line<'a> {
             total_us: books.total_us,
             retries: books.retries,
             code: books.code,
+            extension: books.extension.as_ref().map(|extension| extension.as_str()),
             cut: books.cut,
         }
     }

@@ -26,6 +26,7 @@ pub(crate) use routes::Routes;
 use crate::config::Config;
 use crate::control::{self, wire};
 use crate::log::AccessLog;
+use crate::middleware::Middlewares;
 use crate::names::{self, NameSockets};
 use crate::upstream::{self, Connector};
 use crate::{RouteError, clock, front, snapshot};
@@ -43,6 +44,7 @@ const SWEEP_PERIOD: Duration = Duration::from_secs(5);
 pub(crate) struct Router {
     pub(crate) config: Config,
     pub(crate) routes: Routes,
+    pub(crate) middlewares: Middlewares,
     pub(crate) events: broadcast::Sender<wire::Up>,
     pub(crate) log: AccessLog,
     pub(crate) connector: Connector,
@@ -143,7 +145,8 @@ impl Router {
         let folder = |source| RouteError::Folder { path: config.folder.clone(), source };
         snapshot::prepare(&config.folder).map_err(folder)?;
         let (events, _) = broadcast::channel(EVENTS_MAX);
-        let routes = Routes::load_from(&config, &events);
+        let middlewares = Middlewares::new(events.clone());
+        let routes = Routes::load_from(&config, &events, &middlewares);
         let places_max = config.limits.connections_max.unwrap_or_else(default_places);
         let places_max = places_max.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         Ok(Self {
@@ -156,6 +159,7 @@ impl Router {
             draining: CancellationToken::new(),
             cut: CancellationToken::new(),
             routes,
+            middlewares,
             events,
             http: Mutex::new(Some(http)),
             config,
@@ -175,6 +179,7 @@ impl Router {
             build: self.config.build.clone(),
             started_at_ms: self.started_at_ms,
             draining: self.routes.leaving(),
+            middleware: self.middlewares.loaded(),
         }
     }
 
@@ -211,6 +216,7 @@ async fn keep_house(router: Arc<Router>) {
                 for target in router.routes.load().targets.values() {
                     target.pool.sweep();
                 }
+                router.middlewares.sweep();
             }
             _ = report.tick() => {
                 if router.events.receiver_count() == 0 {
@@ -221,6 +227,10 @@ async fn keep_house(router: Arc<Router>) {
                 if !apps.is_empty() {
                     let log_dropped = router.log.dropped();
                     let _ = router.events.send(wire::Up::Metrics { apps, log_dropped });
+                }
+                let stats = router.middlewares.report_changes();
+                if !stats.is_empty() {
+                    let _ = router.events.send(wire::Up::Middleware { stats });
                 }
             }
         }

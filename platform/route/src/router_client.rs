@@ -5,18 +5,20 @@
 //! router serves and what still drains, so nothing that was missed is lost.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use berth_model::{InstanceId, RouteTable};
+use berth_extensions::middleware::{MiddlewareConfig, MiddlewareStats};
+use berth_model::extension::{BreakerState, ExtensionId};
+use berth_model::{Digest, InstanceId, RouteTable};
 use tokio::net::UnixStream;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::RouteError;
 use crate::control::framing::{self, Channel, ChannelError};
-use crate::control::wire::{AppMetrics, Down, PROTOCOL, RouterHello, Up};
+use crate::control::wire::{AppMetrics, Down, MiddlewareLine, PROTOCOL, RouterHello, Up};
 
 /// How long the router may take to answer. A table of 10,000 routes takes tens of milliseconds,
 /// its snapshot one fsync.
@@ -58,6 +60,24 @@ pub enum RouterEvent {
         /// Access log lines dropped since the router started.
         log_dropped: u64,
     },
+    /// What middlewares said.
+    Lines {
+        /// From the oldest.
+        lines: Vec<MiddlewareLine>,
+        /// Lines dropped since the router started.
+        dropped: u64,
+    },
+    /// A middleware is called no longer for a while, or until [`RouterClient::resume`].
+    Breaker {
+        /// Which.
+        extension: ExtensionId,
+        /// What its code was compiled from.
+        component: Digest,
+        /// How it is treated now.
+        state: BreakerState,
+    },
+    /// What the middlewares that had calls since the last report used.
+    Middleware(Vec<MiddlewareStats>),
     /// Events were lost, because they were not read in time; connect again to know the state.
     Lagged,
 }
@@ -82,6 +102,9 @@ enum Command {
     /// A frame that is answered by `Ack` or `Refused`.
     Table(Vec<u8>, oneshot::Sender<Result<bool, RouteError>>),
     Listeners(oneshot::Sender<OwnedFd>),
+    /// A frame with code beside it, answered by `Loaded` or `NotLoaded`.
+    Load(Vec<u8>, OwnedFd, oneshot::Sender<Result<(), RouteError>>),
+    Resume(ExtensionId, Digest),
     Drain,
 }
 
@@ -131,6 +154,38 @@ impl RouterClient {
         let (reply, answer) = oneshot::channel();
         self.order(Command::Table(frame, reply)).await?;
         answer_in_time(answer).await?.map_err(|_| RouteError::Closed)?
+    }
+
+    /// Gives the router a middleware, before a table names it. Its code was verified by the caller.
+    /// What no table names is forgotten with the next table.
+    ///
+    /// # Errors
+    /// `NotLoaded` when the component cannot be used; `Closed`, `Silent`.
+    pub async fn load(
+        &self,
+        middleware: MiddlewareConfig,
+        code: BorrowedFd<'_>,
+    ) -> Result<(), RouteError> {
+        let code = code.try_clone_to_owned().map_err(|error| {
+            RouteError::NotLoaded(format!("its code cannot be passed on: {error}"))
+        })?;
+        let frame = framing::encode(&Down::Load { middleware: Box::new(middleware) })
+            .map_err(client_error)?;
+        let (reply, answer) = oneshot::channel();
+        self.order(Command::Load(frame, code, reply)).await?;
+        answer_in_time(answer).await?.map_err(|_| RouteError::Closed)?
+    }
+
+    /// Lets a version of an extension be called again after a quarantine.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub async fn resume(
+        &self,
+        extension: ExtensionId,
+        component: Digest,
+    ) -> Result<(), RouteError> {
+        self.order(Command::Resume(extension, component)).await
     }
 
     /// A duplicate of the router's HTTP listener, for another router on the same socket.
@@ -185,6 +240,7 @@ fn client_error(error: ChannelError) -> RouteError {
 struct Awaited {
     tables: VecDeque<oneshot::Sender<Result<bool, RouteError>>>,
     listeners: VecDeque<oneshot::Sender<OwnedFd>>,
+    loads: VecDeque<oneshot::Sender<Result<(), RouteError>>>,
 }
 
 /// Owns the connection; ends with it, or with the last handle.
@@ -227,6 +283,13 @@ impl Awaited {
                 self.listeners.push_back(reply);
                 framing::encode(&Down::Listeners)?
             }
+            Command::Load(text, code, reply) => {
+                self.loads.push_back(reply);
+                return channel.send_text(&text, &[code.as_fd()]).await;
+            }
+            Command::Resume(extension, component) => {
+                framing::encode(&Down::Resume { extension, component })?
+            }
             Command::Drain => framing::encode(&Down::Drain)?,
         };
         channel.send_text(&text, &[]).await
@@ -246,13 +309,26 @@ impl Awaited {
                 }
                 return;
             }
+            Up::Loaded { .. } => return self.load(Ok(())),
+            Up::NotLoaded { reason, .. } => return self.load(Err(RouteError::NotLoaded(reason))),
             Up::Hello(_) | Up::Incompatible { .. } => return,
             Up::Drained { instance } => RouterEvent::Drained(instance),
             Up::Health { instance, ejected } => RouterEvent::Health { instance, ejected },
             Up::Metrics { apps, log_dropped } => RouterEvent::Metrics { apps, log_dropped },
+            Up::Lines { lines, dropped } => RouterEvent::Lines { lines, dropped },
+            Up::Breaker { extension, component, state } => {
+                RouterEvent::Breaker { extension, component, state }
+            }
+            Up::Middleware { stats } => RouterEvent::Middleware(stats),
         };
         // Nobody may be listening.
         let _ = events.send(event);
+    }
+
+    fn load(&mut self, result: Result<(), RouteError>) {
+        if let Some(reply) = self.loads.pop_front() {
+            let _ = reply.send(result);
+        }
     }
 
     fn table(&mut self, result: Result<bool, RouteError>) {

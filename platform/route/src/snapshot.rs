@@ -10,7 +10,9 @@ use berth_model::RouteTable;
 use serde::{Deserialize, Serialize};
 
 const NAME: &str = "routes.json";
-const VERSION: u32 = 1;
+/// 2 since routes have middlewares: a router that does not know them must not serve without.
+const VERSION: u32 = 2;
+const VERSION_OLDEST: u32 = 1;
 /// As large as the largest message that can carry a table.
 const BYTES_MAX: u64 = crate::control::framing::FRAME_BYTES_MAX as u64 + 1024;
 
@@ -54,7 +56,7 @@ pub(crate) fn load(folder: &Path) -> io::Result<Option<RouteTable>> {
     let mut text = Vec::new();
     file.take(BYTES_MAX).read_to_end(&mut text)?;
     let found: Found = serde_json::from_slice(&text)?;
-    if found.version == VERSION {
+    if (VERSION_OLDEST..=VERSION).contains(&found.version) {
         Ok(Some(found.table))
     } else {
         Err(io::Error::new(

@@ -9,12 +9,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use berth_model::route::RouteState;
-use berth_model::{AppId, AppName, RouteTable};
+use berth_model::{AppId, AppName, RouteMiddleware, RouteTable};
 
 use crate::app::App;
 use crate::clock;
 use crate::config::Config;
 use crate::host::HostName;
+use crate::middleware::{Chain, Link};
 use crate::target::Target;
 
 #[derive(Default)]
@@ -35,6 +36,8 @@ pub(crate) struct Route {
     pub(crate) release: Option<u64>,
     pub(crate) state: RouteState,
     pub(crate) targets: Vec<Arc<Target>>,
+    /// What requests pass first; nothing for most.
+    pub(crate) chain: Option<Arc<Chain>>,
 }
 
 /// A table that cannot be served.
@@ -49,12 +52,14 @@ pub(crate) enum TableError {
 }
 
 impl Table {
-    /// Compiles `source`, keeping what `before` and it share. `target` makes what is new.
+    /// Compiles `source`, keeping what `before` and it share. `target` makes what is new, `link`
+    /// finds a middleware.
     pub(crate) fn compile(
         source: &RouteTable,
         before: &Table,
         config: &Config,
         target: impl Fn(&berth_model::Target) -> Target,
+        link: impl Fn(&RouteMiddleware) -> Link,
     ) -> Result<Self, TableError> {
         if source.generation < before.generation {
             return Err(TableError::Older {
@@ -81,6 +86,7 @@ impl Table {
                 release: route.release,
                 state: route.state,
                 targets: targets.collect(),
+                chain: Chain::of(route.middleware.iter().map(&link).collect()),
             });
             for host in &route.hosts {
                 table.add(host, &compiled)?;
@@ -184,6 +190,7 @@ mod tests {
                     address: TargetAddress::Tcp(([127, 0, 0, 1], 5000).into()),
                 })
                 .collect(),
+            middleware: Vec::new(),
         }
     }
 
@@ -194,9 +201,10 @@ mod tests {
     ) -> Result<Table, TableError> {
         let (events, _) = broadcast::channel(8);
         let config = config();
-        Table::compile(&RouteTable { generation, routes }, before, &config, |target| {
-            Target::new(target, &config, events.clone())
-        })
+        let middlewares = crate::middleware::Middlewares::new(events.clone());
+        let link = |wanted: &_| middlewares.link(wanted);
+        let target = |target: &_| Target::new(target, &config, events.clone());
+        Table::compile(&RouteTable { generation, routes }, before, &config, target, link)
     }
 
     #[test]

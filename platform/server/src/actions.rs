@@ -9,8 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_api::{Check, Size};
-use berth_container::{Agent, Reply, Request};
-use berth_model::{App, AppId, Build, BuildId, Caller, InstanceId, InstanceRecord};
+use berth_container::{Agent, Reply, Request, VolumeStatus};
+use berth_model::plan::Change;
+use berth_model::{
+    App, AppId, Build, BuildId, Caller, DrainId, InstanceId, InstanceRecord, VolumeId,
+};
 use berth_push::Push;
 use berth_store::By;
 use futures_util::StreamExt;
@@ -18,15 +21,19 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::collect::Collector;
+use crate::drains::{DrainState, Drains};
 use crate::git::{GitHost, Locks};
 use crate::http::{
-    ActionError, Actions, Doing, Live, LogEntry, LogFilter, LogStream, NewRun, Session, StackPart,
+    ActionError, Actions, Doing, ExtensionActions, Live, LogEntry, LogFilter, LogStream, NewRun,
+    Session, StackPart, VolumeUse,
 };
 use crate::logs::{Filter, Logs};
 use crate::pipeline::Pipeline;
 
 /// How long the end of a cancelled build may take.
 const CANCEL_MAX: Duration = Duration::from_secs(30);
+/// How often a removed volume that an ending instance still has is tried again.
+const DROP_LOOKS_MAX: u32 = 400;
 /// How often something that another task brings about is looked at.
 const LOOK: Duration = Duration::from_millis(25);
 
@@ -37,6 +44,7 @@ pub struct RoomActions {
     pub(crate) locks: Locks,
     pub(crate) agent: Agent,
     pub(crate) logs: Logs,
+    pub(crate) drains: Drains,
     pub(crate) collector: Arc<Collector>,
     pub(crate) waiting: sessions::Waiting,
     /// Cancelled when the platform is to end.
@@ -74,9 +82,19 @@ fn internal<E: std::error::Error + Send + Sync + 'static>(error: E) -> ActionErr
     ActionError::Internal(Box::new(error))
 }
 
+fn boxed(error: Box<dyn std::error::Error + Send + Sync>) -> ActionError {
+    ActionError::Internal(error)
+}
+
 impl Actions for RoomActions {
     fn wake(&self, app: AppId) {
         self.pipeline.changed(app);
+    }
+
+    fn judge<'a>(&'a self, app: Option<&'a App>, change: &'a Change, by: &'a By) -> Doing<'a, ()> {
+        Box::pin(
+            async move { self.pipeline.judge(app, change, by).await.map_err(ActionError::Refused) },
+        )
     }
 
     fn publish(&self) -> Doing<'_, ()> {
@@ -122,6 +140,39 @@ impl Actions for RoomActions {
         self.pipeline.changed(app.id);
         let collector = Arc::clone(&self.collector);
         tokio::spawn(collector.forget(app));
+    }
+
+    fn volumes(&self) -> Doing<'_, BTreeMap<VolumeId, VolumeUse>> {
+        Box::pin(async move {
+            let (reply, _) = self.agent.call(&Request::VolumeList, &[]).await.map_err(internal)?;
+            let Reply::Volumes { volumes } = reply else { return Ok(BTreeMap::new()) };
+            let each = volumes.into_iter().map(|VolumeStatus { volume, used_bytes, instance }| {
+                (volume, VolumeUse { used_bytes, instance })
+            });
+            Ok(each.collect())
+        })
+    }
+
+    fn drop_volumes(&self, app: AppId) -> Doing<'_, ()> {
+        Box::pin(async move {
+            for _ in 0..DROP_LOOKS_MAX {
+                if self.collector.drop_volumes(Some(app)).await.map_err(boxed)? {
+                    return Ok(());
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+            // Nobody sees it any more; what it held goes with the next collection.
+            tracing::warn!(%app, "a removed volume is still in use; it goes later");
+            Ok(())
+        })
+    }
+
+    fn extensions(&self) -> &dyn ExtensionActions {
+        &self.pipeline.extensions
+    }
+
+    fn drain_state(&self, id: DrainId) -> Option<DrainState> {
+        self.drains.state(id)
     }
 
     fn live(&self, app: AppId) -> Doing<'_, BTreeMap<InstanceId, Live>> {

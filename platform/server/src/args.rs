@@ -36,6 +36,9 @@ pub enum Command {
         #[arg(value_parser = ["extensions", "apps"])]
         engine: String,
     },
+    /// Tools of authors of extensions (started by `berth ext`)
+    #[command(flatten)]
+    ExtTool(crate::ext_tools::ExtTool),
 }
 
 /// Options of `berthd serve`.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_blobs::BlobStore;
-use berth_container::{Agent, Live, Reply, Request};
+use berth_container::{Agent, AgentError, FailureCode, Live, Reply, Request};
 use berth_model::{App, AppId, Digest};
 use berth_push::Repositories;
 use berth_store::{By, Store};
@@ -52,6 +52,9 @@ impl Collector {
             tokio::time::sleep(PERIOD).await;
             if let Err(error) = self.collect().await {
                 tracing::warn!("garbage was not collected this time: {error}");
+            }
+            if let Err(error) = self.drop_volumes(None).await {
+                tracing::warn!("removed volumes go later: {error}");
             }
             // Also where nothing could be collected: this is what may make room.
             self.erase_destroyed().await;
@@ -106,6 +109,20 @@ impl Collector {
         }
     }
 
+    /// Removes the disks of removed volumes: of all apps, or of one. Says whether none is left; one
+    /// that a container still has is.
+    pub(crate) async fn drop_volumes(&self, app: Option<AppId>) -> Result<bool, Failure> {
+        let mut all = true;
+        for volume in self.store.removed_volumes(app).await? {
+            match self.agent.call(&Request::VolumeRemove { volume }, &[]).await {
+                Ok(_) => self.store.erase_volume(volume).await?,
+                Err(AgentError::Failed { code: FailureCode::Conflict, .. }) => all = false,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(all)
+    }
+
     /// Each by itself: one that cannot be forgotten yet holds no other up.
     async fn erase_destroyed(&self) {
         let apps = match self.store.destroyed_apps().await {
@@ -122,11 +139,14 @@ impl Collector {
         }
     }
 
-    /// Forgets a destroyed app of which nothing runs: its caches and its repository go, then its
+    /// Forgets a destroyed app of which nothing runs: its volumes, caches and its repository go, then its
     /// rows, and with them its blocks of user ids. Says whether it is forgotten.
     async fn erase(&self, app: &App) -> Result<bool, Failure> {
         let Some(_lock) = self.end_builds(app) else { return Ok(false) };
         if !self.store.live_instances(app.id).await?.is_empty() || self.runs(app.id).await? {
+            return Ok(false);
+        }
+        if !self.drop_volumes(Some(app.id)).await? {
             return Ok(false);
         }
         self.agent.call(&Request::CacheDrop { app: app.id }, &[]).await?;

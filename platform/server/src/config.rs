@@ -6,10 +6,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use berth_container::NetworkSettings;
+use berth_model::extension::HostPattern;
 use berth_model::rollout::Timeouts;
 use serde::Deserialize;
 
 use crate::disk::DiskConfig;
+use crate::extensions::ExtensionsConfig;
 
 /// The file `--config`.
 #[derive(Debug, Clone, Deserialize)]
@@ -24,10 +26,16 @@ pub struct Config {
     pub build: BuildConfig,
     /// Where instances are, and what of the outside they reach.
     pub network: NetworkSettings,
+    /// What Wasm apps may ask for.
+    pub wasm: WasmConfig,
     /// What is kept free on the disk.
     pub disk: DiskConfig,
     /// What the listener of the API and of git over HTTP holds.
     pub api: ApiConfig,
+    /// Extensions that fail, and events for hooks.
+    pub extensions: ExtensionsConfig,
+    /// Where log drains lead.
+    pub drains: DrainsConfig,
     /// Names that the API answers to besides the loopback ones.
     pub api_hosts: Vec<String>,
 }
@@ -77,6 +85,44 @@ impl Default for ApiConfig {
         // Within the 1024 descriptors that a process has where nobody raised the limit.
         Self { connections_max: const { NonZeroU32::new(512).unwrap() } }
     }
+}
+
+/// Section `wasm`: ceilings of what apps ask for in `berth.toml`, and what they cannot ask for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WasmConfig {
+    /// Linear memory of one request, MiB; at most 256.
+    pub memory_mib_max: u32,
+    /// Processor time of one request, milliseconds.
+    pub cpu_ms_max: u32,
+    /// Requests of one app at once.
+    pub requests_max: u32,
+    /// Keys and values of one app together, MiB.
+    pub values_mib_max: u32,
+    /// Hosts whose addresses may be of private networks, for apps that name them: `*.internal`,
+    /// or `*` for all.
+    pub private_hosts: Vec<HostPattern>,
+}
+
+impl Default for WasmConfig {
+    fn default() -> Self {
+        Self {
+            memory_mib_max: 256,
+            cpu_ms_max: 30_000,
+            requests_max: 64,
+            values_mib_max: 16,
+            private_hosts: Vec::new(),
+        }
+    }
+}
+
+/// Section `drains`.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DrainsConfig {
+    /// Drains that operators of teams add may reach addresses of private networks; those of
+    /// administrators always may.
+    pub private_addresses: bool,
 }
 
 /// Section `build`.
@@ -158,5 +204,6 @@ mod tests {
         assert_eq!(config.push.limits().files_max, 100_000);
         assert_eq!(config.deploy.stop_ms_max, 30_000);
         assert_eq!(config.api.connections_max.get(), 512);
+        assert!(!config.drains.private_addresses);
     }
 }

@@ -102,6 +102,7 @@ impl GitHost {
         }
         let change = Change::Create { name: name.clone(), team: caller.team };
         let by = By::caller(caller, now_ms());
+        self.pipeline.judge(None, &change, &by).await.map_err(visible)?;
         let made = self.pipeline.store.change(None, &change, None, &by).await;
         match made {
             Ok(made) => {
@@ -166,6 +167,9 @@ impl PushHost for GitHost {
     ) -> Result<(), String> {
         let change = Change::SetDeployBranch(branch.to_owned());
         let by = By::caller(caller, now_ms());
+        let app = self.pipeline.store.app(repository.app).await;
+        let app = app.map_err(|error| error.to_string())?;
+        self.pipeline.judge(app.as_ref(), &change, &by).await?;
         let done = self.pipeline.store.change(Some(repository.app), &change, None, &by).await;
         done.map(drop).map_err(|error| error.to_string())
     }

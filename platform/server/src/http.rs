@@ -14,6 +14,7 @@ mod config;
 mod deployments;
 mod document;
 mod domains;
+mod drains;
 mod events;
 mod extract;
 mod guard;
@@ -33,6 +34,7 @@ mod stacks;
 mod stream;
 mod teams;
 mod tokens;
+mod volumes;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -46,7 +48,7 @@ use utoipa_axum::routes;
 
 pub use actions::{
     ActionError, Actions, Doing, Input, Live, LogEntry, LogFilter, LogStream, NewRun, Output,
-    Session, StackPart,
+    Session, StackPart, VolumeUse,
 };
 
 /// Most bytes of a request's body.
@@ -68,6 +70,8 @@ pub struct Platform {
     pub http: SocketAddr,
     /// Where git over SSH listens.
     pub ssh: SocketAddr,
+    /// Whether a drain of anybody may reach addresses of private networks.
+    pub private_drains: bool,
     streams: Arc<Semaphore>,
     failures: Semaphore,
     under_way: idempotency::UnderWay,
@@ -90,6 +94,7 @@ impl Platform {
             hosts,
             http,
             ssh,
+            private_drains: false,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             failures: Semaphore::new(auth::FAILURES_MAX),
             under_way: idempotency::UnderWay::default(),
@@ -128,6 +133,8 @@ fn operations() -> OpenApiRouter<Arc<Platform>> {
         .routes(routes!(apps::show_app, apps::change_app, apps::destroy_app))
         .routes(routes!(domains::list_domains, domains::add_domain))
         .routes(routes!(domains::remove_domain))
+        .routes(routes!(volumes::list_volumes, volumes::create_volume))
+        .routes(routes!(volumes::remove_volume))
         .routes(routes!(processes::list_instances))
         .routes(routes!(processes::scale))
         .routes(routes!(processes::restart))
@@ -158,5 +165,7 @@ fn operations() -> OpenApiRouter<Arc<Platform>> {
         .routes(routes!(teams::list_teams, teams::create_team))
         .routes(routes!(stacks::list_stacks))
         .routes(routes!(stacks::update_stack))
+        .routes(routes!(drains::list_drains, drains::create_drain))
+        .routes(routes!(drains::show_drain, drains::remove_drain))
         .routes(routes!(events::list_events))
 }

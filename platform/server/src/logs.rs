@@ -44,6 +44,11 @@ pub struct Filter {
 }
 
 impl Logs {
+    /// Logs of what `store` knows: containers' from `agent`, Wasm apps' below the folder `wasm`.
+    pub fn new(store: Store, agent: Agent, wasm: PathBuf) -> Self {
+        Self { store, agent, wasm }
+    }
+
     /// The last lines, oldest first.
     ///
     /// # Errors
@@ -108,7 +113,7 @@ impl Logs {
     }
 
     /// The log files of an instance, oldest first; none where there are none yet.
-    async fn files(&self, instance: &InstanceRecord) -> Vec<OwnedFd> {
+    pub(crate) async fn files(&self, instance: &InstanceRecord) -> Vec<OwnedFd> {
         let own = self.wasm.join(instance.id.to_string());
         if matches!(instance.address, Some(TargetAddress::Wasm)) || own.exists() {
             let paths = logfile::files(&own, LogLimits::default());

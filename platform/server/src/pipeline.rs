@@ -23,11 +23,13 @@ use berth_model::{App, AppId, Build, Caller, Source};
 use berth_push::{PushOutput, Pushed, Repositories};
 use berth_store::{By, Store};
 use futures_util::FutureExt;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::build_log::BuildLog;
 use crate::clock::now_ms;
 use crate::disk::Disk;
+use crate::extensions::Registry;
 use crate::records::StoreRecords;
 use crate::router::Router;
 use crate::stacks::Stacks;
@@ -59,6 +61,7 @@ pub struct Pipeline {
     pub(crate) repositories: Repositories,
     pub(crate) running: Running,
     pub(crate) disk: Disk,
+    pub(crate) extensions: Registry,
     /// Port of the router, for URLs.
     pub(crate) http_port: u16,
 }
@@ -73,6 +76,20 @@ impl Pipeline {
                 tracing::warn!("the routes could not be published yet: {error}");
             }
         });
+    }
+
+    /// Asks the policies about a change that is not made yet.
+    ///
+    /// # Errors
+    /// Who does not allow it, and why; a change that cannot be planned.
+    pub async fn judge(&self, app: Option<&App>, change: &Change, by: &By) -> Result<(), String> {
+        if !self.extensions.has_policies() {
+            return Ok(());
+        }
+        let plan = self.store.plan(app.map(|app| app.id), change).await;
+        let plan = plan.map_err(|error| error.to_string())?;
+        let judged = self.extensions.judge(app, change, &plan, by).await;
+        judged.map(drop).map_err(|denial| denial.to_string())
     }
 
     /// Builds and deploys what was pushed. `Ok` means that the new release answers, and that the
@@ -159,6 +176,9 @@ impl Pipeline {
     ) -> Result<(), String> {
         let begun = Instant::now();
         let commit = source.commit.clone();
+        if let Err(denial) = self.before_build(row, &commit).await {
+            return Err(self.end_failed(row, Failed::Build(denial), log).await);
+        }
         let image = match self.build(row, source, log, &tokens.cancel).await {
             Ok(image) => image,
             Err(failed) => return Err(self.end_failed(row, failed, log).await),
@@ -174,6 +194,12 @@ impl Pipeline {
         let change =
             Change::Deploy { image: image.digest, manifest: Box::new(image.manifest), commit };
         let by = By { at_ms: now_ms(), ..by.clone() };
+        match self.before_release(row, &change, &by).await {
+            Ok(remarks) => remarks.iter().for_each(|remark| log.body(remark)),
+            Err(denial) => {
+                return Err(self.end_failed(row, Failed::Build(denial), log).await);
+            }
+        }
         let made = self.store.release_build(row, &change, &by).await;
         let made = made.map_err(|error| {
             log.error(&error.to_string());
@@ -186,6 +212,41 @@ impl Pipeline {
         log.heading(&format!("Releasing v{}", release.number));
         self.deploys.wake(row.app);
         self.watch(&made.app, deployment.id, release.number, log, tokens).await
+    }
+
+    /// Asks the hooks that may stop a build.
+    async fn before_build(&self, row: &Build, commit: &str) -> Result<(), String> {
+        let app = self.app_of(row).await?;
+        let payload = json!({ "app": app.name, "build": row.id, "commit": commit });
+        self.extensions
+            .before("before.build", &app, payload)
+            .await
+            .map_err(|denial| denial.to_string())
+    }
+
+    /// Asks the policies about the release, and the hooks that may stop it. Gives remarks.
+    async fn before_release(
+        &self,
+        row: &Build,
+        change: &Change,
+        by: &By,
+    ) -> Result<Vec<String>, String> {
+        let app = self.app_of(row).await?;
+        let plan =
+            self.store.plan(Some(app.id), change).await.map_err(|error| error.to_string())?;
+        let judged = self.extensions.judge(Some(&app), change, &plan, by).await;
+        let remarks = judged.map_err(|denial| denial.to_string())?;
+        let payload = json!({ "app": app.name, "build": row.id, "changes": plan.changes });
+        self.extensions
+            .before("before.release", &app, payload)
+            .await
+            .map_err(|denial| denial.to_string())?;
+        Ok(remarks)
+    }
+
+    async fn app_of(&self, row: &Build) -> Result<App, String> {
+        let app = self.store.app(row.app).await.map_err(|error| error.to_string())?;
+        app.ok_or_else(|| "the app was destroyed".to_owned())
     }
 
     /// The ref names what answers now. Only while the app's lock is held.

@@ -1,7 +1,9 @@
 //! The durable side of deployments: the store and the router, as `deploy` asks for them.
 
 use berth_deploy::{Launch, Records, RecordsError, Routing, Snapshot};
-use berth_model::{AppId, DeploymentId, DeploymentState, InstanceId, InstanceRecord, ReleaseId};
+use berth_model::{
+    AppId, DeploymentId, DeploymentState, InstanceId, InstanceRecord, ReleaseId, VolumeId,
+};
 use berth_store::{By, Store};
 
 use crate::clock::now_ms;
@@ -37,6 +39,7 @@ impl Records for StoreRecords {
             current: found.current,
             deployments: found.deployments,
             instances: found.instances,
+            volumes: found.volumes,
         }))
     }
 
@@ -59,6 +62,10 @@ impl Records for StoreRecords {
             .put_instance(record, &By::system(now_ms()))
             .await
             .map_err(failed("write the instance"))
+    }
+
+    async fn volumes_made(&self, volumes: &[VolumeId]) -> Result<(), RecordsError> {
+        self.store.volumes_made(volumes).await.map_err(failed("write the volumes"))
     }
 
     async fn advance(

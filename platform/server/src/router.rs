@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use berth_deploy::Routing;
@@ -10,6 +10,8 @@ use berth_model::{AppId, InstanceId, RouteTable};
 use berth_route::{RouteError, RouterClient, RouterEvent};
 use berth_store::{Store, StoreError};
 use tokio::sync::{Notify, mpsc};
+
+use crate::middleware::{Chains, PrepareError};
 
 /// How long a publication waits for a router that is away.
 const AWAY_S_MAX: u64 = 5;
@@ -44,6 +46,8 @@ struct Shared {
     /// One publication at a time: tables reach the router in the order of their generations.
     publishing: tokio::sync::Mutex<()>,
     drained: mpsc::UnboundedSender<InstanceId>,
+    /// No table goes out before it is known what stands before its apps.
+    chains: OnceLock<Arc<Chains>>,
 }
 
 #[derive(Default)]
@@ -75,8 +79,15 @@ impl Router {
             connected: Notify::new(),
             publishing: tokio::sync::Mutex::default(),
             drained,
+            chains: OnceLock::new(),
         });
         (Self { shared }, heard)
+    }
+
+    /// Says what stands before apps, once. Nothing is published before.
+    pub fn protect(&self, chains: Arc<Chains>) {
+        // Said twice, the first holds.
+        let _ = self.shared.chains.set(chains);
     }
 
     /// Keeps the connection for as long as this process lives. A router that comes back gets the
@@ -105,6 +116,9 @@ impl Router {
                 client.hello().draining.iter().map(|draining| draining.instance).collect();
             // Whether what left the table meanwhile has requests is known once the table is there.
             state.still = Some(draining);
+            if let Some(chains) = self.shared.chains.get() {
+                chains.connected(&client.hello().middleware);
+            }
             state.client = Some(client);
         }
         self.shared.connected.notify_waiters();
@@ -121,9 +135,28 @@ impl Router {
                 }
                 RouterEvent::Lagged => break,
                 RouterEvent::Metrics { .. } => {}
+                RouterEvent::Middleware(_)
+                | RouterEvent::Lines { .. }
+                | RouterEvent::Breaker { .. } => {
+                    if let Some(chains) = self.shared.chains.get() {
+                        chains.heard(event).await;
+                    }
+                }
             }
         }
         self.shared.state().client = None;
+    }
+
+    /// Publishes whenever other extensions are live, for as long as this process lives.
+    pub async fn follow_extensions(self) {
+        let Some(chains) = self.shared.chains.get() else { return };
+        let mut changes = chains.changes();
+        while changes.changed().await.is_ok() {
+            // A router that is away gets it with its table.
+            if let Err(error) = self.publish().await {
+                tracing::warn!("the router did not take a change of extensions: {error}");
+            }
+        }
     }
 
     fn note_drained(&self, instance: InstanceId) {
@@ -146,8 +179,14 @@ impl Router {
         self.client().await?;
         let _one = self.shared.publishing.lock().await;
         let client = self.shared.state().client.clone().ok_or(PublishError::Away)?;
-        let table = self.shared.store.next_route_table().await?;
+        let chains = self.shared.chains.get().ok_or(PublishError::Away)?;
+        let mut table = self.shared.store.next_route_table().await?;
+        chains.prepare(&client, &mut table).await.map_err(|error| match error {
+            PrepareError::Store(error) => PublishError::Store(error),
+            PrepareError::Router(error) => PublishError::Router(error),
+        })?;
         client.publish(&table).await?;
+        chains.served(&table);
         self.acknowledged(&table);
         Ok(())
     }

@@ -13,6 +13,7 @@ use berth_build::{Builder, Inventory, Loaded};
 use berth_container::{Reply, Request};
 use berth_deploy::{Embedded, Reconciler, Settings};
 use berth_extensions::buildpack::Buildpacks;
+use berth_extensions::outbound::Outbound;
 use berth_extensions::{AotCache, EngineKind, MacKey, WorkerClient};
 use berth_push::{Push, Repositories};
 use berth_store::Store;
@@ -26,9 +27,12 @@ use crate::collect::Collector;
 use crate::compiler::Compiler;
 use crate::config::Config;
 use crate::disk::Disk;
+use crate::drains::Drains;
+use crate::extensions::Registry;
 use crate::git::{GitHost, Locks};
 use crate::listener::Limits;
 use crate::logs::Logs;
+use crate::middleware::Chains;
 use crate::pipeline::{Pipeline, Running, resume};
 use crate::records::StoreRecords;
 use crate::router::Router;
@@ -93,7 +97,18 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
     let wasm = WasmApps {
         worker: WorkerClient::at(data.control_folder().join("wasm.sock")),
         compiler: compiler.clone(),
+        config: config.wasm.clone(),
+        instances: network.base,
     };
+    let extensions = Registry::new(
+        store.clone(),
+        compiler.clone(),
+        Arc::new(Outbound::new(Some(network.base))),
+        config.extensions,
+    )?;
+    extensions.load().await?;
+    let chains = Chains::new(extensions.clone(), store.clone(), key.derive("middleware"));
+    router.protect(Arc::new(chains));
     let records = StoreRecords { store: store.clone(), router: router.clone() };
     let embedded = Embedded::new(agent.clone(), Arc::new(blobs.clone()));
     let settings = Settings { timeouts: config.deploy, ..Settings::default() };
@@ -114,6 +129,7 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         repositories: repositories.clone(),
         running: Running::default(),
         disk: Disk::of(&data.root, config.disk),
+        extensions: extensions.clone(),
         http_port: http.port(),
     };
     let locks = Locks::default();
@@ -132,16 +148,15 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
     });
     let push = Push::new(git, agent.clone(), repositories, blobs, config.push.limits());
     let (down, asked_down) = tokio::sync::watch::channel(None);
+    let logs = Logs::new(store.clone(), agent.clone(), data.root.join("logs-wasm"));
+    let drains = Drains::new(store.clone(), logs.clone(), Arc::new(extensions.clone()));
     let actions = RoomActions {
         pipeline: pipeline.clone(),
         push: push.clone(),
         locks: locks.clone(),
         agent: agent.clone(),
-        logs: Logs {
-            store: store.clone(),
-            agent: agent.clone(),
-            wasm: data.root.join("logs-wasm"),
-        },
+        logs,
+        drains: drains.clone(),
         collector: Arc::clone(&collector),
         waiting: Default::default(),
         down,
@@ -150,6 +165,7 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
     pipeline.resume(&locks).await?;
     tokio::spawn(admin_token::keep_taking(store.clone(), data.admin_token_hash()));
     tokio::spawn(router.clone().keep_connected());
+    tokio::spawn(router.clone().follow_extensions());
     let (waking, rows) = (deploys.clone(), store.clone());
     tokio::spawn(async move {
         while let Some(instance) = drained.recv().await {
@@ -159,11 +175,18 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         }
     });
     deploys.start();
+    tokio::spawn(crate::wasm_host::keep_answering(
+        WorkerClient::at(data.control_folder().join("wasm.sock")),
+        store.clone(),
+        config.wasm.values_mib_max,
+    ));
+    tokio::spawn(extensions.clone().deliver());
     tokio::spawn(collector.run());
 
     let end = CancellationToken::new();
+    let draining = tokio::spawn(drains.run(end.clone()));
     let (api_address, ssh_address) = (api.local_addr()?, ssh.local_addr()?);
-    let platform = http::Platform::new(
+    let mut platform = http::Platform::new(
         store.clone(),
         Arc::new(actions),
         now_ms,
@@ -171,6 +194,7 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         http,
         ssh_address,
     );
+    platform.private_drains = config.drains.private_addresses;
     let api_router = http::router(Arc::new(platform), berth_push::http_router(push.clone()));
     let limits = Limits { connections_max: config.api.connections_max, ..Limits::default() };
     let api = tokio::net::TcpListener::from_std(api)?;
@@ -191,6 +215,7 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
     let _ = tokio::time::timeout(Duration::from_secs(3), async {
         let _ = api_server.await;
         let _ = ssh_server.await;
+        let _ = draining.await;
     })
     .await;
     store.close().await;

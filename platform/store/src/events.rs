@@ -109,12 +109,13 @@ impl Store {
     }
 }
 
-fn event(row: &Columns<'_>) -> Result<Event, StoreError> {
+pub(crate) fn event(row: &Columns<'_>) -> Result<Event, StoreError> {
     Ok(Event {
         seq: row.int("seq")?,
         kind: row.text("kind")?,
         schema: row.number("schema")?,
         subject: row.text("subject")?,
+        app: row.opt_parsed("app_id")?,
         actor: row.text("actor")?,
         source_ip: row.opt_text("source_ip")?,
         at_ms: row.int("at_ms")?,

@@ -1,13 +1,13 @@
 //! Instances, and one moment's view of an app for its reconciler.
 
-use berth_model::{App, AppId, Deployment, InstanceId, InstanceRecord, Release, ReleaseId};
+use berth_model::{App, AppId, Deployment, InstanceId, InstanceRecord, Release, ReleaseId, Volume};
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnection;
 
 use crate::apps::{existing, team_of};
 use crate::events::NewEvent;
 use crate::row::{Columns, to_int, to_json};
-use crate::{By, Store, StoreError, deployments, releases};
+use crate::{By, Store, StoreError, deployments, releases, volumes};
 
 /// Everything that decides what an app's instances do next, read at one moment.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct Snapshot {
     /// Instances that are not in a final state, or still hold an address, or were created by one
     /// of `deployments`.
     pub instances: Vec<InstanceRecord>,
+    /// The app's volumes, by name.
+    pub volumes: Vec<Volume>,
 }
 
 pub(crate) fn instance(row: &Columns<'_>) -> Result<InstanceRecord, StoreError> {
@@ -223,7 +225,8 @@ impl Store {
         .fetch_all(&mut *tx)
         .await?;
         let instances = rows.iter().map(|row| instance(&Columns(row))).collect::<Result<_, _>>()?;
-        Ok(Some(Snapshot { app, current, deployments, instances }))
+        let volumes = volumes::of_app(&mut tx, id).await?;
+        Ok(Some(Snapshot { app, current, deployments, instances, volumes }))
     }
 }
 

@@ -7,6 +7,7 @@
 //! `$n`, ids are text and times Unix milliseconds, given by the caller.
 
 mod access;
+mod app_values;
 mod apps;
 mod builds;
 mod by;
@@ -14,8 +15,10 @@ mod changes;
 mod config;
 mod deployments;
 mod domains;
+mod drains;
 mod error;
 mod events;
+mod extensions;
 mod idempotency;
 mod images;
 mod instances;
@@ -27,6 +30,7 @@ mod seal;
 mod stacks;
 mod store;
 mod sweep;
+mod volumes;
 
 pub use access::{Key, NewKey, NewToken, Team, Token, token_hash};
 pub use builds::{BUILD_LOG_BYTES_MAX, BUILD_LOG_LINE_BYTES_MAX, BuildEnd, LogLine};
@@ -34,8 +38,12 @@ pub use by::By;
 pub use changes::Committed;
 pub use config::ConfigVersion;
 pub use domains::DomainRow;
+pub use drains::{Drain, DrainCounts, DrainCursor, DrainSource, NewDrain};
 pub use error::StoreError;
 pub use events::{EventFilter, Visible};
+pub use extensions::{
+    Delivery, Extension, ExtensionLine, ExtensionState, ExtensionVersion, GrantRow, KvError,
+};
 pub use idempotency::{Answer, Claim};
 pub use instances::Snapshot;
 pub use stacks::Stack;

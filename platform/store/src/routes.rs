@@ -71,6 +71,7 @@ impl Store {
                     Some(_) => RouteState::Serving,
                 },
                 targets: rollout::targets(app.current_release, &records),
+                middleware: Vec::new(),
                 name: app.name,
             });
         }

@@ -53,6 +53,10 @@ impl Store {
         .execute(&mut *tx)
         .await?
         .rows_affected();
+        // Nobody can be told of an event that is not known any more.
+        sqlx::query("DELETE FROM deliveries WHERE event_seq NOT IN (SELECT seq FROM events)")
+            .execute(&mut *tx)
+            .await?;
         let builds = sqlx::query(
             "DELETE FROM builds WHERE state <> 'running' AND id IN
                (SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY app_id ORDER BY id DESC) AS nth
@@ -118,6 +122,13 @@ impl Store {
                 let layer: LayerRef = Columns(row).json(column)?;
                 used.insert(layer.diff_id);
             }
+        }
+        for row in
+            &sqlx::query("SELECT component, waiting FROM extensions").fetch_all(&mut *tx).await?
+        {
+            used.insert(Columns(row).parsed("component")?);
+            let waiting: Option<crate::ExtensionVersion> = Columns(row).opt_json("waiting")?;
+            used.extend(waiting.map(|version| version.component));
         }
         Ok(used)
     }

@@ -1,6 +1,6 @@
 //! Builds the programs, the guests and the static program for containers, and lays them out in
 //! `TARGET/berth` (or `TARGET/berth-release`) as `berthd` expects them: beside it `berth-agent`, `berth-init` and
-//! `buildpacks/*.wasm`. Not in cargo's own folder, where a build of the tests would put a
+//! `buildpacks/*.wasm`, and `plugins/*.wasm` for those who install them. Not in cargo's own folder, where a build of the tests would put a
 //! `berth-init` for the host over the static one.
 
 use std::path::{Path, PathBuf};
@@ -28,7 +28,8 @@ pub(crate) fn all(profile: Profile) -> Result<PathBuf> {
     programs(&folder, profile)?;
     init(&folder)?;
     guests(&folder)?;
-    wasm_sample(&folder)?;
+    plugins(&folder)?;
+    wasm_samples(&folder)?;
     Ok(folder)
 }
 
@@ -98,6 +99,61 @@ fn guests(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The extensions that ship with Berth, each with its manifest inside.
+fn plugins(folder: &Path) -> Result<()> {
+    shell::say("-----> Building the extensions");
+    let workspace = shell::root().join("plugins");
+    shell::run(
+        shell::command("cargo")
+            .current_dir(&workspace)
+            .args(["build", "--locked", "--release", "--target", "wasm32-wasip2"])
+            .env("CARGO_TARGET_DIR", shell::target()),
+    )?;
+    let built = shell::target().join("wasm32-wasip2/release");
+    let into = folder.join("plugins");
+    std::fs::create_dir_all(&into)?;
+    for entry in std::fs::read_dir(&workspace)? {
+        let manifest = entry?.path().join("extension.toml");
+        let Some(name) = manifest.parent().and_then(Path::file_name).and_then(|n| n.to_str())
+        else {
+            continue;
+        };
+        if !manifest.exists() {
+            continue;
+        }
+        let file = built.join(format!("berth_plugin_{}.wasm", name.replace('-', "_")));
+        let mut component =
+            std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        append_section(&mut component, "berth:extension", &std::fs::read(&manifest)?);
+        let to = into.join(format!("{name}.wasm"));
+        if std::fs::read(&to).ok().as_ref() != Some(&component) {
+            let beside = to.with_extension("new");
+            std::fs::write(&beside, &component)?;
+            std::fs::rename(&beside, &to)?;
+        }
+    }
+    Ok(())
+}
+
+/// A custom section at the end of a component (WebAssembly core specification, 5.5.3).
+fn append_section(component: &mut Vec<u8>, name: &str, content: &[u8]) {
+    let mut body = Vec::new();
+    leb128(&mut body, name.len());
+    body.extend_from_slice(name.as_bytes());
+    body.extend_from_slice(content);
+    component.push(0);
+    leb128(component, body.len());
+    component.extend_from_slice(&body);
+}
+
+fn leb128(out: &mut Vec<u8>, mut value: usize) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
 /// Copies a file beside its place and renames it, so that a running program keeps its own. A copy
 /// that is newer and as long stays: it is the same.
 pub(crate) fn replace(from: &Path, to: &Path) -> Result<()> {
@@ -116,20 +172,28 @@ pub(crate) fn replace(from: &Path, to: &Path) -> Result<()> {
         .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
 }
 
-/// The sample of a Wasm app is pushed built, as its users would: `samples/wasm-hello/app.wasm`.
-fn wasm_sample(folder: &Path) -> Result<()> {
-    const NAME: &str = "wasm-hello";
-    shell::say("-----> Building the Wasm sample");
-    shell::run(
-        shell::command("cargo")
-            .current_dir(shell::root().join("tests/apps").join(NAME))
-            .args(["build", "--locked", "--release", "--target", "wasm32-wasip2"])
-            .env("CARGO_TARGET_DIR", shell::target()),
-    )?;
-    let built = shell::target().join("wasm32-wasip2/release/wasm_hello.wasm");
-    let into = folder.join("samples").join(NAME);
-    std::fs::create_dir_all(&into)?;
-    replace(&built, &into.join("app.wasm"))
+/// Samples of Wasm apps are pushed built, as their users would: `samples/NAME/app.wasm`, with the
+/// `berth.toml` where there is one.
+fn wasm_samples(folder: &Path) -> Result<()> {
+    shell::say("-----> Building the Wasm samples");
+    for name in ["wasm-hello", "wasm-powers"] {
+        let from = shell::root().join("tests/apps").join(name);
+        shell::run(
+            shell::command("cargo")
+                .current_dir(&from)
+                .args(["build", "--locked", "--release", "--target", "wasm32-wasip2"])
+                .env("CARGO_TARGET_DIR", shell::target()),
+        )?;
+        let built = shell::target().join("wasm32-wasip2/release");
+        let built = built.join(name.replace('-', "_")).with_extension("wasm");
+        let into = folder.join("samples").join(name);
+        std::fs::create_dir_all(&into)?;
+        replace(&built, &into.join("app.wasm"))?;
+        if from.join("berth.toml").exists() {
+            replace(&from.join("berth.toml"), &into.join("berth.toml"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Copies a sample app as a user would have it.

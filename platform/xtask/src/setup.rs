@@ -30,6 +30,8 @@ const TESTS: &[(&str, &str)] = &[
     ("python3-pip", "/usr/bin/pip3"),
     ("qemu-system-common", "/usr/lib/qemu/virtiofsd"),
     ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
+    ("rsyslog", "/usr/sbin/rsyslogd"),
+    ("rsyslog-gnutls", "/usr/lib/x86_64-linux-gnu/rsyslog/lmnsd_gtls.so"),
     ("skopeo", "/usr/bin/skopeo"),
     ("sqlite3", "/usr/bin/sqlite3"),
     ("umoci", "/usr/bin/umoci"),

@@ -140,6 +140,7 @@ impl Own {
             tty: None,
             stdin: false,
             time_ms_max: 0,
+            volumes: Vec::new(),
         });
         let begun = Instant::now();
         let address = match self.call(&start, &[memory(&self.payload)?])? {

@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -65,6 +66,16 @@ pub(super) fn attach(path: &Path, target: &Path) -> Result<(), Failure> {
     let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOATIME;
     mount(&name, target, "ext4", flags, c"discard")
         .because(|| format!("mounting the disk {} on {}", path.display(), target.display()))
+}
+
+/// Whether a loop device has the file, and so perhaps a mount the file system in it.
+pub(super) fn is_attached(path: &Path) -> Result<bool, Failure> {
+    let devices = std::fs::read_dir("/sys/block").because(|| "listing /sys/block")?;
+    Ok(devices.flatten().any(|device| {
+        // One without a file has no such entry.
+        let file = std::fs::read(device.path().join("loop/backing_file"));
+        file.is_ok_and(|file| file.trim_ascii_end() == path.as_os_str().as_bytes())
+    }))
 }
 
 const CONTROL: &str = "/dev/loop-control";

@@ -14,7 +14,7 @@ use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 
 use super::root::{Layout, has};
-use super::seccomp;
+use super::{seccomp, volume};
 use crate::context::BLOCK_IDS;
 use crate::failure::{Because, Failure};
 use crate::run_wire::{APP_USER, RunSpec};
@@ -132,6 +132,9 @@ fn mounts(folder: &Path, layout: &Layout, spec: &RunSpec) -> Result<Vec<Value>, 
     }
     if spec.caches.is_some() {
         mounts.push(bound(layout.caches(), "/caches", true));
+    }
+    for (index, volume) in spec.volumes.iter().enumerate() {
+        mounts.push(bound(&volume::place(folder, index), volume.path.as_str(), true));
     }
     Ok(mounts)
 }

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use berth_container::{PROXY_PORT, Payload, Role};
@@ -22,8 +22,8 @@ use libcontainer::workload::{
 
 use super::bundle;
 use super::root::Layout;
-use super::terminal;
 use super::watchdog::Watchdog;
+use super::{terminal, volume};
 use crate::disk::Bound;
 use crate::failure::{Because, Failure};
 use crate::network::{self, Plug};
@@ -57,6 +57,8 @@ pub(crate) struct Launcher {
     pub(crate) network: OwnedFd,
     /// What bounds the app's caches, if they are mounted.
     pub(crate) caches: Option<Bound>,
+    /// Volumes that have to be watched, where they are mounted.
+    pub(crate) volumes: Vec<PathBuf>,
 }
 
 impl Launcher {
@@ -66,6 +68,8 @@ impl Launcher {
         if self.caches == Some(Bound::Watched) {
             watched.push(self.layout.watched_caches());
         }
+        let volumes = self.volumes.iter();
+        watched.extend(volumes.filter_map(|path| volume::watched(&self.spec, &self.folder, path)));
         let watchdog = Watchdog::start(watched, &self.spec.leaf)?;
         bundle::write(&self.folder, &self.layout, &self.spec)?;
         let state = bundle::state(&self.folder);

@@ -82,7 +82,7 @@ impl Layout {
             let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
             let detached =
                 open_tree(CWD, &tree, flags).because(|| format!("opening layer {layer}"))?;
-            set_attributes(&detached, &shift).because(|| {
+            shift_ids(&detached, &shift, Shown::ReadOnly).because(|| {
                 format!("shifting the ids of layer {layer} (needs Linux 5.12 and a file system that can)")
             })?;
             move_mount(detached, "", CWD, &target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
@@ -250,11 +250,19 @@ fn map_and_open(child: nix::unistd::Pid, ids: IdBlock, made: bool) -> Result<Own
         .because(|| "opening a user namespace")
 }
 
-/// Read-only, no devices, no set-user-id, ids shifted as `shift` maps them.
-fn set_attributes(tree: &OwnedFd, shift: &OwnedFd) -> std::io::Result<()> {
+/// Whether a tree that is shown with other ids can be written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    ReadOnly,
+    Writable,
+}
+
+/// No devices, no set-user-id, ids shifted as `shift` maps them.
+pub(crate) fn shift_ids(tree: &OwnedFd, shift: &OwnedFd, shown: Shown) -> std::io::Result<()> {
+    let read_only = if shown == Shown::ReadOnly { libc::MOUNT_ATTR_RDONLY } else { 0 };
     let attributes = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_IDMAP
-            | libc::MOUNT_ATTR_RDONLY
+            | read_only
             | libc::MOUNT_ATTR_NODEV
             | libc::MOUNT_ATTR_NOSUID,
         attr_clr: 0,

@@ -22,3 +22,4 @@ mod removal;
 mod scene;
 mod system_calls;
 mod views;
+mod volumes;

@@ -266,6 +266,7 @@ impl Platform {
             tty: None,
             stdin: false,
             time_ms_max: if role == Role::Instance { 0 } else { 60_000 },
+            volumes: Vec::new(),
         }
     }
 

@@ -4,12 +4,18 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use berth_model::ProcessName;
+use berth_model::manifest::WasmSettings;
+use berth_model::size::ByteSize;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::{ManifestError, line_of, unknown_key};
 
 const FILE: &str = "berth.toml";
+/// Entries of a list in `[wasm]`.
+const LIST_MAX: usize = 100;
+/// Bytes that a Wasm app may ask for.
+const MEMORY: std::ops::RangeInclusive<u64> = 1 << 20..=4 << 30;
 const TOP: [&str; 6] = ["build", "processes", "python", "release", "static", "wasm"];
 
 /// What the file says.
@@ -23,6 +29,8 @@ pub struct BerthToml {
     pub processes: BTreeMap<ProcessName, ProcessSettings>,
     /// `[release] command`.
     pub release: Option<Vec<String>>,
+    /// `[wasm]`, but for the component's path, which the buildpack reads.
+    pub wasm: WasmSettings,
 }
 
 /// One `[processes.NAME]`.
@@ -72,7 +80,7 @@ impl BerthToml {
                         }
                     }
                 }
-                "wasm" => file.strings_only(section?, &["component"])?,
+                "wasm" => file.wasm(section?, &mut settings.wasm)?,
                 "python" => file.strings_only(section?, &["app"])?,
                 other => return Err(file.error(key.span(), unknown_key(other, &TOP))),
             }
@@ -157,6 +165,65 @@ impl<'i> File<'_> {
             settings.processes.insert(name, process);
         }
         Ok(())
+    }
+
+    fn wasm(&self, section: &Table<'i>, wasm: &mut WasmSettings) -> Result<(), ManifestError> {
+        const KEYS: [&str; 6] = ["component", "cpu_ms", "http", "memory", "requests", "secrets"];
+        for (key, value) in self.keys(section, &KEYS)? {
+            match key.get_ref().as_ref() {
+                "http" => wasm.http = self.parsed(key, value)?,
+                "secrets" => wasm.secrets = self.parsed(key, value)?,
+                "memory" => {
+                    let size = self.string(key, value)?.parse::<ByteSize>();
+                    let size = size.map_err(|error| self.error(key.span(), format!("{error}.")))?;
+                    if !MEMORY.contains(&size.0) {
+                        return Err(self.wrong(key, "from 1MiB to 4GiB"));
+                    }
+                    wasm.memory = Some(size);
+                }
+                "cpu_ms" => wasm.cpu_ms = Some(self.number(key, value, 1..=600_000)?),
+                "requests" => wasm.requests = Some(self.number(key, value, 1..=10_000)?),
+                _ => drop(self.string(key, value)?),
+            }
+        }
+        Ok(())
+    }
+
+    /// A list of texts, each read as something.
+    fn parsed<T>(
+        &self,
+        key: &Spanned<DeString<'i>>,
+        value: &Value<'i>,
+    ) -> Result<Vec<T>, ManifestError>
+    where
+        T: std::str::FromStr<Err: std::fmt::Display>,
+    {
+        let items = self.list(key, value)?;
+        if items.len() > LIST_MAX {
+            return Err(self.wrong(key, "a list of at most 100"));
+        }
+        let read = |item: String| {
+            item.parse().map_err(|error: T::Err| {
+                self.error(key.span(), format!("'{}': {error}.", key.get_ref()))
+            })
+        };
+        items.into_iter().map(read).collect()
+    }
+
+    fn number(
+        &self,
+        key: &Spanned<DeString<'i>>,
+        value: &Value<'i>,
+        range: std::ops::RangeInclusive<u32>,
+    ) -> Result<u32, ManifestError> {
+        let number = match value.get_ref() {
+            DeValue::Integer(number) => u32::from_str_radix(number.as_str(), number.radix()).ok(),
+            _ => None,
+        };
+        number.filter(|number| range.contains(number)).ok_or_else(|| {
+            let (least, most) = range.into_inner();
+            self.wrong(key, &format!("a whole number from {least} to {most}"))
+        })
     }
 
     fn strings_only(&self, section: &Table<'i>, known: &[&str]) -> Result<(), ManifestError> {
@@ -291,6 +358,11 @@ mod tests {
             spa = true
             [wasm]
             component = "app.wasm"
+            http = ["api.example.com", "*.example.com:8443"]
+            secrets = ["STRIPE_KEY"]
+            memory = "128MiB"
+            cpu_ms = 1_000
+            requests = 16
             [python]
             app = "shop.web:app"
             "#,
@@ -309,6 +381,12 @@ mod tests {
             ["node", "worker.js"]
         );
         assert_eq!(settings.release.unwrap(), ["bash", "-c", "node migrate.js"]);
+        let wasm = settings.wasm;
+        let servers: Vec<_> = wasm.http.iter().map(ToString::to_string).collect();
+        assert_eq!(servers, ["api.example.com", "*.example.com:8443"]);
+        assert_eq!(wasm.secrets[0].as_str(), "STRIPE_KEY");
+        assert_eq!(wasm.memory, Some(ByteSize(128 << 20)));
+        assert_eq!((wasm.cpu_ms, wasm.requests), (Some(1000), Some(16)));
     }
 
     #[test]
@@ -346,6 +424,14 @@ mod tests {
             ("[processes.web]\ndirectory = '/etc'", "below the app"),
             ("[static]\nspa = 'yes'", "true or false"),
             ("[static]\nroot = 1", "in quotes"),
+            ("[wasm]\nhttp = ['https://a.example']", "is not a server"),
+            ("[wasm]\nhttp = 'a.example'", "a list of texts"),
+            ("[wasm]\nsecrets = ['a b']", "'secrets'"),
+            ("[wasm]\nmemory = '128'", "from 1MiB"),
+            ("[wasm]\nmemory = 'big'", "is not a size"),
+            ("[wasm]\ncpu_ms = 0", "a whole number from 1"),
+            ("[wasm]\nrequests = '5'", "a whole number from 1"),
+            ("[wasm]\nhtp = []", "Did you mean 'http'"),
             ("[build]\n[build]\n", "line 2"),
             ("a = [", "line 1"),
             ("[processes.web]\ncommand = \"a\\u0000b\"", "in quotes"),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use berth_model::manifest::WasmSettings;
 use berth_model::{Manifest, Process, ProcessName, Runtime};
 
 use super::{AppJson, BerthToml, ManifestError};
@@ -74,7 +75,11 @@ pub fn merge(
         }
     }
     let release = berth.release.clone().or(release).map(process);
-    Ok(Manifest { processes, release, runtime, formation })
+    let wasm = match runtime {
+        Runtime::Wasm { .. } => berth.wasm.clone(),
+        Runtime::Container => WasmSettings::default(),
+    };
+    Ok(Manifest { processes, release, runtime, formation, wasm })
 }
 
 fn named(name: &str) -> Result<ProcessName, ManifestError> {

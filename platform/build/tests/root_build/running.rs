@@ -67,6 +67,7 @@ impl Platform {
             tty: None,
             stdin: false,
             time_ms_max: 0,
+            volumes: Vec::new(),
         };
         let payload = [memory(&serde_json::to_vec(&payload).unwrap())];
         let (reply, _) = self.agent.call(&Request::Start(start), &payload).await.unwrap();

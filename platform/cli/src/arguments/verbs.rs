@@ -34,6 +34,9 @@ pub(crate) enum Apps {
     Destroy {
         #[command(flatten)]
         app: App,
+        /// Its volumes too, and what they hold
+        #[arg(long)]
+        volumes: bool,
         /// Do not ask
         #[arg(long)]
         yes: bool,
@@ -187,6 +190,78 @@ pub(crate) enum Domains {
     Remove {
         /// The host name
         domain: String,
+        #[command(flatten)]
+        app: App,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Drains {
+    /// List drains and how they do
+    List {
+        /// Only those of this app
+        #[arg(long, short = 'a', value_name = "NAME")]
+        app: Option<String>,
+    },
+    /// Send the lines of an app, or of every app, from now on
+    Add {
+        /// syslog+udp://HOST[:PORT], syslog+tcp://, syslog+tls://, gelf+udp://, gelf+tcp:// or https://
+        url: String,
+        /// The app
+        #[arg(long, short = 'a', value_name = "NAME", required_unless_present = "all_apps")]
+        app: Option<String>,
+        /// The lines of every app; for administrators
+        #[arg(long, conflicts_with = "app")]
+        all_apps: bool,
+        /// An extension that changes the lines; several in their order
+        #[arg(long = "processor", value_name = "EXTENSION")]
+        processors: Vec<String>,
+        /// A file with certificates of authorities to trust besides this machine's, PEM
+        #[arg(long, value_name = "FILE")]
+        ca: Option<std::path::PathBuf>,
+    },
+    /// Remove a drain
+    Remove {
+        /// Its id
+        drain: String,
+    },
+    /// Show a drain and how it does
+    Info {
+        /// Its id
+        drain: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Volumes {
+    /// List volumes with their size and use
+    List(App),
+    /// Make a volume; its process is stopped and begins anew with it
+    Create {
+        /// Its name
+        name: String,
+        /// Where the process finds it
+        #[arg(long, value_name = "FOLDER")]
+        path: String,
+        /// What it may hold [default: 1GiB]
+        #[arg(long)]
+        size: Option<String>,
+        /// The process type that mounts it; it runs once [default: web]
+        #[arg(long)]
+        process: Option<String>,
+        /// Leave what runs as it is: the next instance has it
+        #[arg(long)]
+        no_restart: bool,
+        #[command(flatten)]
+        app: App,
+    },
+    /// Remove a volume and what it holds; its process must be stopped
+    Remove {
+        /// Its name
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         app: App,
     },

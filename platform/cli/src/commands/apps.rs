@@ -51,11 +51,12 @@ pub(crate) async fn run(command: Apps, client: &Client, output: &Output) -> Resu
                 client.send_json(Method::PATCH, &app_path(&app, client)?, &body).await?;
             output.value(&app, info)
         }
-        Apps::Destroy { app, yes } => {
+        Apps::Destroy { app, volumes, yes } => {
             let path = app_path(&app, client)?;
             let found: AppView = client.get(&path).await?;
             confirm(yes, &found.name, output)?;
-            client.delete(&path).await?;
+            let query = if volumes { "?volumes=true" } else { "" };
+            client.delete(&format!("{path}{query}")).await?;
             output.note(&format!("{} is destroyed", found.name));
             Ok(())
         }

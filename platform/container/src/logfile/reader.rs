@@ -1,5 +1,6 @@
 //! Reads lines back from a container's log files.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -29,9 +30,9 @@ pub enum Reading {
 /// Reads the files of one container, oldest first, as the agent's verb `Logs` hands them out.
 #[derive(Debug)]
 pub struct LogReader {
-    files: Vec<File>,
-    /// Which file, and how far in it.
-    index: usize,
+    /// Those that were read to their end are closed.
+    files: VecDeque<File>,
+    /// How far in the first of them.
     offset: u64,
     /// Lines up to this number are skipped.
     after: u64,
@@ -41,7 +42,7 @@ impl LogReader {
     /// A reader of `files`, oldest first, that skips lines up to the number `after` (0: none).
     pub fn new(files: Vec<OwnedFd>, after: u64) -> Self {
         let files = files.into_iter().map(File::from).collect();
-        Self { files, index: 0, offset: 0, after }
+        Self { files, offset: 0, after }
     }
 
     /// The number of the last line that was handed out: where a new reader goes on.
@@ -56,14 +57,14 @@ impl LogReader {
     #[expect(clippy::should_implement_trait, reason = "it has errors and no last item")]
     pub fn next(&mut self) -> io::Result<Reading> {
         loop {
-            let Some(file) = self.files.get(self.index) else { return Ok(Reading::Waiting) };
-            let is_last = self.index + 1 == self.files.len();
+            let Some(file) = self.files.front() else { return Ok(Reading::Waiting) };
+            let is_last = self.files.len() == 1;
             let bytes = read_lines(file, self.offset)?;
             if bytes.is_empty() {
                 if is_last {
                     return Ok(Reading::Waiting);
                 }
-                self.index += 1;
+                self.files.pop_front();
                 self.offset = 0;
                 continue;
             }

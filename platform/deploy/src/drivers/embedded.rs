@@ -12,10 +12,10 @@ use std::time::Instant;
 use berth_blobs::BlobStore;
 use berth_container::{
     APP_PORT, Agent, AgentError, ContainerState, FailureCode, InstanceStatus, LAYERS_MAX, Payload,
-    Reply, Request, Role, Start,
+    Reply, Request, Role, Start, VolumeMount,
 };
 use berth_model::rollout::{Container, Phase};
-use berth_model::{Digest, InstanceId, InstanceRole, LayerRef, TargetAddress};
+use berth_model::{Digest, InstanceId, InstanceRole, LayerRef, TargetAddress, Volume};
 use futures_util::StreamExt;
 use rustix::fs::MemfdFlags;
 use tokio::sync::Mutex;
@@ -147,6 +147,7 @@ impl Embedded {
             tty: None,
             stdin: false,
             time_ms_max,
+            volumes: order.mounts().map(mount).collect(),
         });
         let mut fetched = false;
         loop {
@@ -218,6 +219,11 @@ impl Driver for Embedded {
         let statuses = self.statuses().await?;
         Ok(statuses.iter().map(|status| (status.instance, container(status))).collect())
     }
+}
+
+fn mount(volume: &Volume) -> VolumeMount {
+    let Volume { id, size_mib, made, .. } = *volume;
+    VolumeMount { volume: id, size_mib, path: volume.path.clone(), fresh: !made }
 }
 
 /// What the planner needs to know of a container.

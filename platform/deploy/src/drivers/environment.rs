@@ -12,7 +12,7 @@ const HOME: &str = "/workspace";
 /// The environment, from the weakest to the strongest: defaults, the image, the configuration,
 /// what the platform says.
 pub(crate) fn environment(order: Order<'_>) -> Vec<(String, String)> {
-    let Order { record, app, release, launch } = order;
+    let Order { record, app, release, launch, .. } = order;
     let mut env = BTreeMap::from([
         ("PATH".to_owned(), PATH.to_owned()),
         ("HOME".to_owned(), HOME.to_owned()),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use berth_model::manifest::WasmSettings;
 use berth_model::rollout::{Container, Phase};
 use berth_model::{AppId, AppName, Digest, InstanceId, Limits, Runtime, TargetAddress};
 
@@ -25,6 +26,8 @@ pub struct WasmLoad {
     pub component: Digest,
     /// Its environment, secrets included.
     pub env: Vec<(String, String)>,
+    /// What it asks for.
+    pub settings: WasmSettings,
     /// What one request may use, as far as it applies.
     pub limits: Limits,
 }
@@ -71,6 +74,7 @@ impl<W: WasmHost> Driver for Wasm<W> {
             name: app.name.clone(),
             component,
             env: environment(order),
+            settings: release.manifest.wasm.clone(),
             limits: app.settings.limits.get(&record.process).copied().unwrap_or_default(),
         };
         let loaded = self.0.load(load).await;

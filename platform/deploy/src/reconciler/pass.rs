@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use berth_container::Role;
 use berth_model::rollout::{self, Container, Formation, Observed, Rollout, Step, Wanted};
+use berth_model::volume::alone;
 use berth_model::{
     DeploymentId, DeploymentState, InstanceId, InstanceRecord, InstanceRole, InstanceState,
     Release, ReleaseId, Runtime, TargetAddress,
@@ -76,6 +77,7 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
             app: snapshot.app.id,
             stopped: settings.stopped,
             restarts: settings.restarts,
+            alone: alone(&snapshot.volumes),
             current: snapshot.current.as_ref().map(|release| Formation::of(release, settings)),
             deployments: deployments.collect(),
             timeouts: self.shared.settings.timeouts,

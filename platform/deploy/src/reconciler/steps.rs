@@ -139,8 +139,8 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
             let started = match known {
                 None => Err(StartError::Refused("its release is not wanted any more".to_owned())),
                 Some((release, launch)) => {
-                    let app = &seen.snapshot.app;
-                    let order = Order { record: &record, app, release, launch };
+                    let (app, volumes) = (&seen.snapshot.app, &seen.snapshot.volumes[..]);
+                    let order = Order { record: &record, app, release, launch, volumes };
                     match release.manifest.runtime {
                         Runtime::Container => shared.embedded.start(order).await,
                         Runtime::Wasm { .. } => shared.wasm.start(order).await,
@@ -151,11 +151,22 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
         });
         let mut unknown = None;
         for (record, started) in join_all(starts).await {
+            if started.is_ok() {
+                self.volumes_made(view, &record).await?;
+            }
             if let Err(error) = self.started(record, started).await {
                 unknown = Some(error);
             }
         }
         unknown.map_or(Ok(()), Err)
+    }
+
+    /// Writes down that the disks of what an instance mounts exist.
+    async fn volumes_made(&self, view: &View, record: &InstanceRecord) -> Result<(), DeployError> {
+        let volumes = view.snapshot.volumes.iter();
+        let new = volumes.filter(|volume| volume.process == record.process && !volume.made);
+        let new: Vec<_> = new.map(|volume| volume.id).collect();
+        if new.is_empty() { Ok(()) } else { Ok(self.shared.records.volumes_made(&new).await?) }
     }
 
     /// Writes down how a start went.
@@ -209,8 +220,8 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
         };
         self.shared.records.put_instance(&record).await?;
         self.shared.board.heading(deployment, "Running the release phase");
-        let order =
-            Order { record: &record, app: &view.snapshot.app, release: &release, launch: &launch };
+        let (app, volumes) = (&view.snapshot.app, &view.snapshot.volumes[..]);
+        let order = Order { record: &record, app, release: &release, launch: &launch, volumes };
         let payload = payload(order, process.command, &process.working_dir, &[]);
         let time_ms_max = self.shared.settings.timeouts.release_phase_ms_max;
         let started = self.shared.embedded.start_with(order, &payload, time_ms_max).await;

@@ -133,6 +133,7 @@ impl Host {
                 release: None,
                 runtime: Runtime::Container,
                 formation: BTreeMap::new(),
+                wasm: berth_model::manifest::WasmSettings::default(),
             },
         }
     }

@@ -16,6 +16,7 @@ pub(crate) struct State {
     pub(crate) launches: BTreeMap<ReleaseId, Launch>,
     pub(crate) deployments: BTreeMap<DeploymentId, Deployment>,
     pub(crate) instances: BTreeMap<InstanceId, InstanceRecord>,
+    pub(crate) volumes: Vec<Volume>,
     pub(crate) router: BTreeMap<AppId, BTreeSet<InstanceId>>,
     pub(crate) router_is_away: bool,
     /// Every table of every app, in order.
@@ -192,7 +193,8 @@ impl Records for Memory {
             .cloned()
             .collect();
         let current = app.current_release.map(|release| state.releases[&release].clone());
-        Ok(Some(Snapshot { current, app, deployments, instances }))
+        let volumes = state.volumes.iter().filter(|volume| volume.app == app.id).cloned().collect();
+        Ok(Some(Snapshot { current, app, deployments, instances, volumes }))
     }
 
     async fn leftovers(&self, app: AppId) -> Result<Vec<InstanceRecord>, RecordsError> {
@@ -214,6 +216,14 @@ impl Records for Memory {
             let before = state.instances.insert(record.id, record.clone());
             assert!(before.is_none_or(|before| before.state <= record.state), "{record:?}");
         });
+        Ok(())
+    }
+
+    async fn volumes_made(&self, volumes: &[VolumeId]) -> Result<(), RecordsError> {
+        let mut state = self.lock();
+        for volume in state.volumes.iter_mut().filter(|volume| volumes.contains(&volume.id)) {
+            volume.made = true;
+        }
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderName, Method, Request, Response};
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
-use wasmtime::component::{Linker, Resource};
+use wasmtime::component::{HasSelf, Linker, Resource};
 use wasmtime::{PoolConcurrencyLimitError, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
@@ -23,59 +23,71 @@ use wasmtime_wasi_http::{
 };
 
 use super::body::{AppBody, Failure, Guest as GuestTask};
+use super::powers::AppPowers;
 use super::{App, AppError, AppHost, Place};
 use crate::limits::{self, Fault, Guest, GuestError, MemoryLimiter, Meter, Refused, Sandbox};
 use crate::lines::{Excess, Lines, Sink};
+use crate::outbound::{OutboundError, SendLimits};
+use crate::powers::wit::berth::http_out::http_out;
+use crate::powers::wit::berth::kv::kv;
+use crate::powers::wit::berth::secrets::secrets;
+use crate::powers::wit::berth::types::types;
 
 /// Header of the worker's own errors, which apps cannot set.
 pub(crate) const ERROR_HEADER: HeaderName = HeaderName::from_static("berth-error");
 /// Most that a guest hands over in one write to a body.
 const CHUNK_BYTES_MAX: usize = 64 * 1024;
 
-/// State of an app's store.
+/// State of an app's store: that of the powers, and what `wasi:http` needs.
 pub(super) struct State {
-    sandbox: Sandbox,
+    powers: crate::powers::State,
     http: WasiHttpCtx,
-    outbound: Outbound,
+    outgoing: Outgoing,
 }
 
 impl Guest for State {
     fn sandbox(&mut self) -> &mut Sandbox {
-        &mut self.sandbox
+        &mut self.powers.sandbox
     }
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        self.sandbox.view()
+        self.powers.sandbox.view()
     }
 }
 
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        self.sandbox.meter.count_host_call();
+        self.powers.sandbox.meter.count_host_call();
         WasiHttpCtxView {
             ctx: &mut self.http,
-            table: &mut self.sandbox.table,
-            hooks: &mut self.outbound,
+            table: &mut self.powers.sandbox.table,
+            hooks: &mut self.outgoing,
         }
     }
 }
 
-/// Refuses every outbound request: there is no grant for them yet. The implementation that comes
-/// with the engine resolves names and connects by itself, so it is not even linked.
-struct Outbound;
+/// `wasi:http/outgoing-handler` by our own way out. The implementation that comes with the engine
+/// resolves names and connects by itself, so it is not even linked.
+struct Outgoing(Arc<AppPowers>);
 
 type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), HttpError>> + Send>);
 
-impl WasiHttpHooks for Outbound {
+impl WasiHttpHooks for Outgoing {
     fn send_request(
         &mut self,
-        _request: http::Request<WasiBody>,
-        _options: Option<RequestOptions>,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
         _done: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent, HttpError>> + Send> {
-        Box::new(async { Err(HttpError::HttpRequestDenied) })
+        let powers = Arc::clone(&self.0);
+        Box::new(async move {
+            let answer = powers.send(request, send_limits(options)).await.map_err(code_of)?;
+            let answer = answer.map(|body| body.map_err(code_of).boxed_unsync());
+            let done: Box<dyn Future<Output = _> + Send> = Box::new(async { Ok(()) });
+            Ok((answer, done))
+        })
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
@@ -83,9 +95,47 @@ impl WasiHttpHooks for Outbound {
     }
 }
 
+/// What the guest asks for, within our bounds.
+fn send_limits(options: Option<RequestOptions>) -> SendLimits {
+    let ours = SendLimits::default();
+    let options = options.unwrap_or_default();
+    let within = |asked: Option<Duration>, most: Duration| asked.map_or(most, |it| it.min(most));
+    SendLimits {
+        connect: within(options.connect_timeout, ours.connect),
+        first_byte: within(options.first_byte_timeout, ours.first_byte),
+        between_bytes: within(options.between_bytes_timeout, ours.between_bytes),
+        ..ours
+    }
+}
+
+/// The error code of `wasi:http` that says it best.
+fn code_of(error: OutboundError) -> HttpError {
+    match error {
+        OutboundError::Denied { .. } => HttpError::HttpRequestDenied,
+        OutboundError::Prohibited { .. } => HttpError::DestinationIpProhibited,
+        OutboundError::Invalid(_) => HttpError::HttpRequestUriInvalid,
+        OutboundError::Name { reason, .. } => {
+            HttpError::DnsError { rcode: Some(reason), info_code: None }
+        }
+        OutboundError::Unreachable { .. } => HttpError::ConnectionRefused,
+        OutboundError::Tls { .. } => HttpError::TlsCertificateError,
+        OutboundError::Timeout("connecting", _) => HttpError::ConnectionTimeout,
+        OutboundError::Timeout(..) => HttpError::HttpResponseTimeout,
+        OutboundError::TooLarge("request", max) => HttpError::HttpRequestBodySize(Some(max)),
+        OutboundError::TooLarge(_, max) => HttpError::HttpResponseBodySize(Some(max)),
+        OutboundError::Busy => HttpError::ConnectionLimitReached,
+        OutboundError::Protocol { .. } => HttpError::HttpProtocolError,
+    }
+}
+
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
-    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    // What each app may do with them, its session says.
+    types::add_to_linker::<_, HasSelf<crate::powers::State>>(linker, |s| &mut s.powers)?;
+    kv::add_to_linker::<_, HasSelf<crate::powers::State>>(linker, |s| &mut s.powers)?;
+    secrets::add_to_linker::<_, HasSelf<crate::powers::State>>(linker, |s| &mut s.powers)?;
+    http_out::add_to_linker::<_, HasSelf<crate::powers::State>>(linker, |s| &mut s.powers)
 }
 
 /// Runs the guest on the request and gives its response, whose body may still be coming.
@@ -105,14 +155,15 @@ where
     let bodiless = request.method() == Method::HEAD;
     let sink = sink(host, &app);
     let meter = Arc::new(Meter::new(limits));
+    let sandbox = Sandbox::new(
+        Arc::clone(&meter),
+        MemoryLimiter::new(&limits, Some(host.budget.clone())),
+        wasi(&app, &sink, &meter),
+    );
     let state = State {
-        sandbox: Sandbox::new(
-            Arc::clone(&meter),
-            MemoryLimiter::new(&limits, Some(host.budget.clone())),
-            wasi(&app, &sink, &meter),
-        ),
+        powers: crate::powers::State { sandbox, session: app.session.clone() },
         http: WasiHttpCtx::new(),
-        outbound: Outbound,
+        outgoing: Outgoing(Arc::clone(&app.powers)),
     };
     let mut store = limits::armed_store(&host.running.engine, state);
     let incoming = incoming(&mut store, request)?;
@@ -271,7 +322,7 @@ impl Run {
     }
 
     fn explain(&self, error: &wasmtime::Error) -> AppError {
-        let refused = self.store.data().sandbox.memory.refused();
+        let refused = self.store.data().powers.sandbox.memory.refused();
         let pool_is_full = error.downcast_ref::<PoolConcurrencyLimitError>().is_some();
         if pool_is_full || refused == Some(Refused::Shared) {
             return AppError::Overload;
@@ -285,7 +336,7 @@ impl Drop for Run {
     fn drop(&mut self) {
         let counters = &self.report.app.counters;
         counters.cpu_ns.fetch_add(self.meter.cpu_ns(), Ordering::Relaxed);
-        let peak_bytes = self.store.data().sandbox.memory.peak_bytes();
+        let peak_bytes = self.store.data().powers.sandbox.memory.peak_bytes();
         counters.memory_peak_bytes.fetch_max(peak_bytes, Ordering::Relaxed);
     }
 }

@@ -48,6 +48,14 @@ impl Meter {
         }
     }
 
+    /// Begins to count anew, for another call of the same store. Not during one.
+    pub(crate) fn restart(&self) {
+        self.cpu_ns.store(0, Ordering::Relaxed);
+        self.host_calls.store(0, Ordering::Relaxed);
+        self.output_bytes.store(0, Ordering::Relaxed);
+        *self.wall() = Wall { started: Instant::now(), excluded: Duration::ZERO, paused_at: None };
+    }
+
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -96,6 +104,11 @@ impl Meter {
     /// Counts a call into the host; false when it is one too many.
     pub(crate) fn count_host_call(&self) -> bool {
         self.host_calls.fetch_add(1, Ordering::Relaxed) < self.limits.host_calls_max
+    }
+
+    /// Calls into the host so far.
+    pub(crate) fn host_calls(&self) -> u64 {
+        self.host_calls.load(Ordering::Relaxed)
     }
 
     /// Counts output; false when it is over the limit.

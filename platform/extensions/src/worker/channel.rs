@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -25,9 +26,14 @@ const PIECE_BYTES: usize = 16 * 1024;
 const DESCRIPTORS_MAX: usize = 4;
 
 pub(super) struct Channel {
-    stream: UnixStream,
+    stream: Arc<UnixStream>,
     received: Vec<u8>,
     descriptors: VecDeque<OwnedFd>,
+}
+
+/// Sends messages.
+pub(super) struct Writer {
+    stream: Arc<UnixStream>,
 }
 
 fn invalid(text: impl Into<String>) -> io::Error {
@@ -36,7 +42,12 @@ fn invalid(text: impl Into<String>) -> io::Error {
 
 impl Channel {
     pub(super) fn new(stream: UnixStream) -> Self {
-        Self { stream, received: Vec::new(), descriptors: VecDeque::new() }
+        Self { stream: Arc::new(stream), received: Vec::new(), descriptors: VecDeque::new() }
+    }
+
+    /// The sending half, for whoever sends while another receives.
+    pub(super) fn writer(&self) -> Writer {
+        Writer { stream: Arc::clone(&self.stream) }
     }
 
     /// Sends one message.
@@ -45,26 +56,7 @@ impl Channel {
         message: &T,
         descriptor: Option<BorrowedFd<'_>>,
     ) -> io::Result<()> {
-        let text = serde_json::to_vec(message)?;
-        if text.len() > MESSAGE_BYTES_MAX {
-            return Err(invalid(format!(
-                "a message of {} bytes is over the limit of {MESSAGE_BYTES_MAX}",
-                text.len()
-            )));
-        }
-        // The length was just checked against far less than 4 GiB.
-        let mut bytes = (text.len() as u32).to_be_bytes().to_vec();
-        bytes.push(u8::from(descriptor.is_some()));
-        bytes.extend_from_slice(&text);
-        let mut sent = 0;
-        while sent < bytes.len() {
-            let beside = if sent == 0 { descriptor } else { None };
-            sent += self
-                .stream
-                .async_io(Interest::WRITABLE, || send_piece(&self.stream, &bytes[sent..], beside))
-                .await?;
-        }
-        Ok(())
+        self.writer().send(message, descriptor).await
     }
 
     /// The next message; `None` at the end of the connection.
@@ -117,6 +109,36 @@ impl Channel {
         };
         self.received.drain(..HEADER_BYTES + length);
         Ok(Some((message, descriptor)))
+    }
+}
+
+impl Writer {
+    /// Sends one message; two must not be sent at once.
+    pub(super) async fn send<T: Serialize>(
+        &self,
+        message: &T,
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> io::Result<()> {
+        let text = serde_json::to_vec(message)?;
+        if text.len() > MESSAGE_BYTES_MAX {
+            return Err(invalid(format!(
+                "a message of {} bytes is over the limit of {MESSAGE_BYTES_MAX}",
+                text.len()
+            )));
+        }
+        // The length was just checked against far less than 4 GiB.
+        let mut bytes = (text.len() as u32).to_be_bytes().to_vec();
+        bytes.push(u8::from(descriptor.is_some()));
+        bytes.extend_from_slice(&text);
+        let mut sent = 0;
+        while sent < bytes.len() {
+            let beside = if sent == 0 { descriptor } else { None };
+            sent += self
+                .stream
+                .async_io(Interest::WRITABLE, || send_piece(&self.stream, &bytes[sent..], beside))
+                .await?;
+        }
+        Ok(())
     }
 }
 

@@ -5,14 +5,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use berth_model::InstanceId;
+use berth_model::{AppId, InstanceId};
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
 use super::channel::Channel;
-use super::{Call, LoadedApp, PROTOCOL, Reply, WorkerError, WorkerStats};
+use super::{Call, LoadedApp, PROTOCOL, Reply, WorkerError, WorkerStats, values};
 use crate::aot::Code;
-use crate::app::AppConfig;
+use crate::app::{AppConfig, ValueAnswer, ValueCall};
 
 /// Longest wait for a reply, but for `drain`.
 const REPLY_S_MAX: u64 = 30;
@@ -35,7 +35,7 @@ impl WorkerClient {
     /// # Errors
     /// `Refused` with `Load` when the component cannot run here.
     pub async fn load(&self, app: AppConfig, code: &Code) -> Result<(), WorkerError> {
-        self.done(Call::Load(app), Some(code.as_fd())).await
+        self.done(Call::Load(Box::new(app)), Some(code.as_fd())).await
     }
 
     /// Forgets an instance, if it is there.
@@ -89,6 +89,26 @@ impl WorkerClient {
         // The worker says nothing unasked, so whatever ends this is the end.
         let _ = channel.receive::<Reply>().await;
         Ok(())
+    }
+
+    /// Answers what apps ask of their values, until the worker that runs now is gone.
+    ///
+    /// # Errors
+    /// When there is no worker, or the connection breaks.
+    pub async fn answer_values<F, R>(&self, handler: F) -> Result<(), WorkerError>
+    where
+        F: Fn(AppId, ValueCall) -> R,
+        R: Future<Output = ValueAnswer> + Send + 'static,
+    {
+        let mut channel = within(REPLY_S_MAX, connect(&self.socket)).await?;
+        match within(REPLY_S_MAX, one(&mut channel, &Call::Values {}, None)).await? {
+            Reply::Done {} => {}
+            other => return Err(unexpected(&other)),
+        }
+        values::answer(&mut channel, handler).await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::InvalidData => WorkerError::Protocol(error.to_string()),
+            _ => WorkerError::Gone,
+        })
     }
 
     async fn done(&self, call: Call, beside: Option<BorrowedFd<'_>>) -> Result<(), WorkerError> {

@@ -12,9 +12,10 @@ use tokio::task::JoinSet;
 
 use super::channel::Channel;
 use super::requests;
+use super::values::Line;
 use super::{Call, FailureCode, LoadedApp, PROTOCOL, Reply, WorkerError, WorkerStats};
 use crate::aot::Code;
-use crate::app::{AppConfig, AppHost, AppHostOptions, LogSink};
+use crate::app::{AppConfig, AppHost, AppHostOptions, AppValues, LogSink};
 
 /// Most connections of the router at once.
 const CONNECTIONS_MAX: usize = 4096;
@@ -58,8 +59,9 @@ pub async fn serve(
 ) -> Result<(), WorkerError> {
     let control = listener(control).map_err(|error| WorkerError::Listener("control", error))?;
     let requests = listener(requests).map_err(|error| WorkerError::Listener("requests", error))?;
-    let host = Arc::new(AppHost::new(options.host, log)?);
-    let worker = Arc::new(Worker { host: Arc::clone(&host), options });
+    let line = Arc::new(Line::default());
+    let host = Arc::new(AppHost::new(options.host, log, Arc::clone(&line) as Arc<dyn AppValues>)?);
+    let worker = Arc::new(Worker { host: Arc::clone(&host), options, line });
     let (drain, mut drain_asked) = mpsc::channel::<DrainAsked>(1);
     let (closing, closed) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -126,6 +128,7 @@ async fn usable<A>(accepted: io::Result<(UnixStream, A)>) -> Option<UnixStream> 
 struct Worker {
     host: Arc<AppHost>,
     options: WorkerOptions,
+    line: Arc<Line>,
 }
 
 impl Worker {
@@ -168,7 +171,7 @@ impl Worker {
                     self.options.build
                 )),
                 _ if !greeted => refused("the first call must be a hello".to_owned()),
-                Call::Load(app) => self.load(app, beside).await,
+                Call::Load(app) => self.load(*app, beside).await,
                 Call::Unload { instance } => {
                     self.host.unload(instance);
                     Reply::Done {}
@@ -178,6 +181,10 @@ impl Worker {
                     memory_left_bytes: self.host.memory_left_bytes(),
                     apps: self.host.stats(),
                 }),
+                Call::Values {} => {
+                    channel.send(&Reply::Done {}, None).await?;
+                    return self.line.run(channel).await;
+                }
                 Call::Drain { grace_ms } => drained(drain, grace_ms).await,
             };
             channel.send(&reply, None).await?;

@@ -2,6 +2,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use berth_extensions::app::NoValues;
 use berth_extensions::{
     AppConfig, AppError, AppHost, AppHostOptions, EngineKind, Env, Fault, Limits, LoadError, Pool,
 };
@@ -11,7 +12,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 
-use super::support::{Log, code, digest, eventually, guest, instance, sample, within};
+use super::support::{Log, app, code, digest, eventually, guest, instance, powers, sample, within};
 
 struct Apps {
     host: Arc<AppHost>,
@@ -29,7 +30,12 @@ const SMALL: AppHostOptions = AppHostOptions {
 impl Apps {
     fn new(options: AppHostOptions) -> Self {
         let log = Log::default();
-        Self { host: Arc::new(AppHost::new(options, Arc::new(log.clone())).unwrap()), log }
+        Self {
+            host: Arc::new(
+                AppHost::new(options, Arc::new(log.clone()), Arc::new(NoValues)).unwrap(),
+            ),
+            log,
+        }
     }
 
     async fn load(&self, limits: Limits) {
@@ -38,10 +44,8 @@ impl Apps {
 
     async fn load_component(&self, wasm: Vec<u8>, limits: Limits) {
         let config = AppConfig {
-            instance: instance(1),
-            component: digest(&wasm),
             env: Env(vec![("GREETING".to_owned(), "hello from the environment".to_owned())]),
-            limits,
+            ..AppConfig::alone(instance(1), app(), digest(&wasm), limits)
         };
         self.host.load(config, code(EngineKind::Apps, wasm).await).unwrap();
     }
@@ -358,12 +362,7 @@ async fn a_request_without_a_host_is_refused() {
 async fn components_that_cannot_run_here_are_refused_when_they_are_loaded() {
     let apps = Apps::new(SMALL);
     let refused = async |kind, wasm: Vec<u8>, limits| {
-        let config = AppConfig {
-            instance: instance(1),
-            component: digest(&wasm),
-            env: Env::default(),
-            limits,
-        };
+        let config = AppConfig::alone(instance(1), app(), digest(&wasm), limits);
         apps.host.load(config, code(kind, wasm).await).unwrap_err()
     };
     let other_world =
@@ -382,13 +381,13 @@ async fn components_that_cannot_run_here_are_refused_when_they_are_loaded() {
 #[tokio::test]
 async fn the_environment_is_not_shown() {
     let config = AppConfig {
-        instance: instance(1),
-        component: digest(b""),
         env: Env(vec![("TOKEN".to_owned(), "s3cret".to_owned())]),
-        limits: Limits::APP,
+        secrets: Env(vec![("KEY".to_owned(), "s3cret".to_owned())]),
+        ..AppConfig::alone(instance(1), app(), digest(b""), Limits::APP)
     };
     let shown = format!("{config:?}");
-    assert!(shown.contains("TOKEN") && !shown.contains("s3cret"), "{shown}");
+    assert!(shown.contains("TOKEN") && shown.contains("KEY"), "{shown}");
+    assert!(!shown.contains("s3cret"), "{shown}");
 }
 
 #[tokio::test]
@@ -401,4 +400,76 @@ async fn the_sample_app_greets_echoes_and_streams() {
     assert_eq!(text(echoed).await, "sent");
     assert_eq!(text(apps.get("/count").await.unwrap()).await, "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n");
     assert_eq!(apps.get("/nowhere").await.unwrap().status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn an_app_asks_only_servers_that_it_names_and_is_told_what_was_refused() {
+    let apps = Apps::new(SMALL);
+    let wasm = powers();
+    let own = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    own.set_nonblocking(true).unwrap();
+    let port = own.local_addr().unwrap().port();
+    let config = AppConfig {
+        http: vec![format!("127.0.0.1:{port}").parse().unwrap()],
+        secrets: Env(vec![("API_KEY".to_owned(), "s3cret".to_owned())]),
+        private_hosts: vec!["*".parse().unwrap()],
+        ..AppConfig::alone(instance(1), app(), digest(&wasm), Limits::APP)
+    };
+    apps.host.load(config, code(EngineKind::Apps, wasm).await).unwrap();
+    let ask = async |path: &str| text(apps.get(path).await.unwrap()).await;
+    // By wasi:http and by berth:http-out alike, typed.
+    let said = ask("/fetch?https://api.example/x").await;
+    assert!(said.contains("HttpRequestDenied"), "{said}");
+    let said = ask("/send?https://api.example/x").await;
+    assert!(said.starts_with("denied: ") && said.contains("api.example:443"), "{said}");
+    let said = ask("/fetch?http://user@api.example/x").await;
+    assert!(!said.starts_with("200"), "{said}");
+    // Named, but nobody may go there.
+    let said = ask(&format!("/fetch?http://127.0.0.1:{port}/")).await;
+    assert!(said.contains("DestinationIpProhibited"), "{said}");
+    assert!(own.accept().is_err(), "the machine itself was asked");
+    let lines = apps.log.of(LogStream::System);
+    assert!(lines[0].contains("[wasm] http = [\"api.example\"]"), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("the host's own addresses")), "{lines:?}");
+    assert!(apps.host.stats()[0].denied >= 3, "{:?}", apps.host.stats());
+}
+
+#[tokio::test]
+async fn a_secret_of_an_app_is_a_handle_and_not_in_its_environment() {
+    let apps = Apps::new(SMALL);
+    let wasm = powers();
+    let config = AppConfig {
+        env: Env(vec![("PLAIN".to_owned(), "seen".to_owned())]),
+        secrets: Env(vec![("API_KEY".to_owned(), "s3cret".to_owned())]),
+        ..AppConfig::alone(instance(1), app(), digest(&wasm), Limits::APP)
+    };
+    apps.host.load(config, code(EngineKind::Apps, wasm).await).unwrap();
+    let ask = async |path: &str| text(apps.get(path).await.unwrap()).await;
+    assert_eq!(ask("/env?PLAIN").await, "true");
+    assert_eq!(ask("/env?API_KEY").await, "false");
+    assert_eq!(ask("/secret?API_KEY&s3cret").await, "true");
+    assert_eq!(ask("/secret?API_KEY&other").await, "false");
+    assert!(ask("/secret?PLAIN&seen").await.starts_with("denied: "));
+    // A value of the store is bounded before anybody is asked for it.
+    assert!(ask("/fill?key&300000").await.starts_with("too-large: "));
+    assert!(ask("/fill?key&100").await.starts_with("unavailable: "));
+}
+
+#[tokio::test]
+async fn an_app_that_asks_for_one_request_at_once_has_one() {
+    let apps = Apps::new(SMALL);
+    let wasm = guest("guest_app");
+    let config = AppConfig {
+        requests_max: 1,
+        ..AppConfig::alone(instance(1), app(), digest(&wasm), Limits::APP)
+    };
+    apps.host.load(config, code(EngineKind::Apps, wasm).await).unwrap();
+    let stalled = apps.get("/stall").await.unwrap();
+    assert_eq!(apps.active(), 1);
+    let waiting = apps.get("/hello");
+    let mut waiting = std::pin::pin!(waiting);
+    let early = tokio::time::timeout(Duration::from_millis(200), waiting.as_mut()).await;
+    assert!(early.is_err(), "a second request ran beside the first");
+    drop(stalled);
+    assert_eq!(waiting.await.unwrap().status(), StatusCode::OK);
 }

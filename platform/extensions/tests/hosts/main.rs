@@ -4,5 +4,7 @@ mod aot;
 mod app;
 mod buildpack;
 mod inspect;
+mod log_processor;
+mod middleware;
 mod support;
 mod worker;

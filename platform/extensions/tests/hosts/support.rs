@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use berth_extensions::{AotCache, Code, EngineKind, LogSink, MacKey, compile};
 use berth_model::log::LogStream;
-use berth_model::{Digest, InstanceId};
+use berth_model::{AppId, Digest, InstanceId};
 use sha2::{Digest as _, Sha256};
 
 /// The component of a guest crate, built for wasm32-wasip2.
@@ -25,11 +25,26 @@ pub(crate) fn sample() -> Vec<u8> {
     std::fs::read(build("../../tests/apps/wasm-hello").join("wasm_hello.wasm")).unwrap()
 }
 
+/// An extension that ships with Berth, and its manifest.
+pub(crate) fn plugin(name: &str) -> (Vec<u8>, String) {
+    let workspace = "../../plugins";
+    let folder = build_only(workspace, &["-p", &format!("berth-plugin-{name}")]);
+    let file = format!("berth_plugin_{}.wasm", name.replace('-', "_"));
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join(workspace).join(name);
+    let manifest = std::fs::read_to_string(own.join("extension.toml")).unwrap();
+    (std::fs::read(folder.join(file)).unwrap(), manifest)
+}
+
 fn build(workspace: &str) -> PathBuf {
+    build_only(workspace, &[])
+}
+
+fn build_only(workspace: &str, only: &[&str]) -> PathBuf {
     let target = scratch().join("guests");
     let status = Command::new(env!("CARGO"))
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(workspace))
         .args(["build", "--quiet", "--release", "--locked", "--target", "wasm32-wasip2"])
+        .args(only)
         .env("CARGO_TARGET_DIR", &target)
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("RUSTFLAGS")
@@ -75,6 +90,16 @@ pub(crate) async fn code(kind: EngineKind, wasm: Vec<u8>) -> Code {
 /// An id that no other test has.
 pub(crate) fn instance(number: u64) -> InstanceId {
     InstanceId::new(number, [1; 10])
+}
+
+/// Whose instances they are.
+pub(crate) fn app() -> AppId {
+    AppId::new(1, [1; 10])
+}
+
+/// The app that uses its powers as its requests say.
+pub(crate) fn powers() -> Vec<u8> {
+    std::fs::read(build("../../tests/apps/wasm-powers").join("wasm_powers.wasm")).unwrap()
 }
 
 /// Keeps what apps write.

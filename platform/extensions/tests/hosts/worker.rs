@@ -1,13 +1,15 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use berth_extensions::app::{ValueAnswer, ValueCall};
 use berth_extensions::worker::FailureCode;
 use berth_extensions::{
     AppConfig, AppHostOptions, EngineKind, Env, Limits, Pool, WorkerClient, WorkerError,
     WorkerOptions, worker,
 };
-use berth_model::InstanceId;
+use berth_model::{AppId, InstanceId};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
@@ -19,7 +21,7 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::support::{Log, code, digest, guest, instance, within};
+use super::support::{Log, app, code, digest, guest, instance, powers, within};
 
 /// A worker in this process, on sockets in a folder.
 struct Worker {
@@ -84,10 +86,8 @@ impl Worker {
     async fn load(&self, instance: InstanceId) -> Result<(), WorkerError> {
         let wasm = guest("guest_app");
         let app = AppConfig {
-            instance,
-            component: digest(&wasm),
             env: Env(vec![("GREETING".to_owned(), format!("hello from {instance}"))]),
-            limits: Limits::APP,
+            ..AppConfig::alone(instance, app(), digest(&wasm), Limits::APP)
         };
         let code = code(EngineKind::Apps, wasm).await;
         within("the load", self.client.load(app, &code)).await
@@ -245,12 +245,7 @@ async fn an_idle_connection_does_not_hold_up_the_end() {
 async fn a_component_that_cannot_run_is_refused_with_a_reason() {
     let worker = Worker::start();
     let wasm = wat::parse_str("(component)").unwrap();
-    let app = AppConfig {
-        instance: instance(1),
-        component: digest(&wasm),
-        env: Env::default(),
-        limits: Limits::APP,
-    };
+    let app = AppConfig::alone(instance(1), app(), digest(&wasm), Limits::APP);
     let code = code(EngineKind::Apps, wasm).await;
     match worker.client.load(app, &code).await.unwrap_err() {
         WorkerError::Refused { code: FailureCode::Load, message } => {
@@ -309,7 +304,7 @@ async fn another_protocol_version_is_refused_by_name() {
     let mut answer = vec![0; 4096];
     let read = within("an answer", stream.read(&mut answer)).await.unwrap();
     let answer = String::from_utf8_lossy(&answer[5..read]).into_owned();
-    assert!(answer.contains("version 1 of its protocol, not 99"), "{answer}");
+    assert!(answer.contains("version 2 of its protocol, not 99"), "{answer}");
 }
 
 #[tokio::test]
@@ -317,4 +312,61 @@ async fn a_worker_that_is_not_there_is_said_so() {
     let folder = tempfile::tempdir().unwrap();
     let client = WorkerClient::at(folder.path().join("control"));
     assert!(matches!(client.list().await, Err(WorkerError::Unreachable(_))));
+}
+
+#[tokio::test]
+async fn values_are_there_while_the_control_process_is_and_unavailable_at_once_without_it() {
+    let worker = Worker::start();
+    let wasm = powers();
+    let config = AppConfig::alone(instance(1), app(), digest(&wasm), Limits::APP);
+    let code = code(EngineKind::Apps, wasm).await;
+    within("the load", worker.client.load(config, &code)).await.unwrap();
+    let ask = async |path: &str| {
+        let response = worker.get(instance(1), path).await;
+        let body = within("the body", response.into_body().collect()).await.unwrap().to_bytes();
+        String::from_utf8(body.to_vec()).unwrap()
+    };
+    let begun = Instant::now();
+    assert!(ask("/get?a").await.starts_with("unavailable: "));
+    assert!(begun.elapsed() < Duration::from_secs(2), "nothing is waited for");
+
+    // A control process that has one value, and answers anything else never.
+    let client = WorkerClient::at(worker.path("control"));
+    let (told, mut asked) = tokio::sync::mpsc::unbounded_channel();
+    let answering = tokio::spawn(async move {
+        let answer = move |of: AppId, call: ValueCall| {
+            let told = told.clone();
+            async move {
+                let known = call == ValueCall::Get { key: "a".to_owned() };
+                told.send((of, call)).unwrap();
+                if !known {
+                    std::future::pending::<()>().await;
+                }
+                ValueAnswer::Value { value: Some(vec![b'x'; 200_000]) }
+            }
+        };
+        client.answer_values(answer).await
+    });
+    let there = async {
+        while ask("/get?a").await.starts_with("unavailable: ") {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the connection", there).await;
+    let (one, two) = tokio::join!(ask("/get?a"), ask("/get?a"));
+    assert_eq!((one.len(), two.len()), (200_000, 200_000));
+    assert_eq!(within("the call", asked.recv()).await.unwrap().0, app());
+
+    // It goes away while it is asked.
+    let pending = ask("/put?b&c");
+    let gone = async {
+        let put = |call: &ValueCall| matches!(call, ValueCall::Put { key, .. } if key == "b");
+        while !put(&within("the call", asked.recv()).await.unwrap().1) {}
+        answering.abort();
+    };
+    let begun = Instant::now();
+    let (said, ()) = tokio::join!(pending, gone);
+    assert!(said.starts_with("unavailable: "), "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(3), "its end is noticed");
+    assert!(ask("/").await == "alive", "requests are served meanwhile");
 }

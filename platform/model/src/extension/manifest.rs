@@ -38,6 +38,26 @@ pub enum OnFailure {
     Open,
 }
 
+/// What a middleware looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Filter {
+    /// Requests, before the app sees them.
+    Request,
+    /// The heads of responses, before the client sees them.
+    Response,
+}
+
+impl Filter {
+    /// The interface of the package `berth:middleware` that it exports.
+    pub const fn interface(self) -> &'static str {
+        match self {
+            Self::Request => "request-filter",
+            Self::Response => "response-filter",
+        }
+    }
+}
+
 /// What an extension asks to use; nothing means what its kind has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,6 +86,9 @@ pub struct ExtensionManifest {
     pub description: String,
     /// What its failure does to what it stands before.
     pub on_failure: OnFailure,
+    /// What it looks at, a middleware; empty for every other kind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<Filter>,
     /// What it asks for.
     pub capabilities: Capabilities,
     /// What it asks to use.
@@ -97,6 +120,8 @@ struct RawExtension {
     description: String,
     #[serde(default)]
     on_failure: Option<OnFailure>,
+    #[serde(default)]
+    filters: Option<Vec<Filter>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -132,6 +157,10 @@ impl ExtensionManifest {
                 Kind::LogProcessor => OnFailure::Open,
                 _ => OnFailure::Closed,
             }),
+            filters: raw.extension.filters.unwrap_or_else(|| match raw.extension.kind {
+                Kind::Middleware => vec![Filter::Request, Filter::Response],
+                _ => Vec::new(),
+            }),
             id: raw.extension.id,
             version: raw.extension.version,
             kind: raw.extension.kind,
@@ -156,6 +185,14 @@ impl ExtensionManifest {
         }
         if !is_version(&self.version) {
             return bad("extension.version", "write three numbers, as in 1.2.0".to_owned());
+        }
+        let looks = (self.kind == Kind::Middleware, self.filters.is_empty());
+        if looks == (true, true) || looks == (false, false) {
+            return bad(
+                "extension.filters",
+                "a middleware, and no other kind, has filters: [\"request\"], [\"response\"] or both"
+                    .to_owned(),
+            );
         }
         if self.description.len() > TEXT_BYTES_MAX {
             return bad("extension.description", format!("use {TEXT_BYTES_MAX} bytes at most"));
@@ -255,6 +292,23 @@ type = "string"
         for bad in ["1", "1.2", "1.2.3.4", "01.2.3", "1.2.x", "1.2.-3", ""] {
             let refused = refusal(&GOOD.replace("1.2.0", bad));
             assert!(refused.contains("extension.version"), "{bad}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_middleware_looks_at_both_ways_unless_it_says_otherwise() {
+        let parse = |kind: &str, more: &str| {
+            ExtensionManifest::parse(&format!(
+                "[extension]\nid = \"a.b\"\nversion = \"0.1.0\"\nkind = \"{kind}\"\napi = \"berth:{kind}@0.1.0\"\n{more}"
+            ))
+            .map(|manifest| manifest.filters)
+        };
+        assert_eq!(parse("middleware", "").unwrap(), [Filter::Request, Filter::Response]);
+        assert_eq!(parse("middleware", "filters = [\"request\"]").unwrap(), [Filter::Request]);
+        assert_eq!(parse("hook", "").unwrap(), []);
+        for (kind, more) in [("hook", "filters = [\"request\"]"), ("middleware", "filters = []")] {
+            let refused = parse(kind, more).unwrap_err().to_string();
+            assert!(refused.contains("extension.filters"), "{kind}: {refused}");
         }
     }
 

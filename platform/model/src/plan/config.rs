@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Effect, NewRelease, Refusal, State};
 use crate::App;
@@ -51,6 +51,13 @@ impl FromStr for ConfigName {
             let shown = text.chars().take(80).flat_map(char::escape_default).collect();
             Err(Refusal::BadConfigName(shown))
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for ConfigName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

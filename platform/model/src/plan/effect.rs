@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{ConfigName, Secret};
-use crate::{AppId, AppName, Digest, Domain, Manifest, ProcessName, TeamId};
+use super::{ConfigName, NewVolume, Secret};
+use crate::{AppId, AppName, Digest, Domain, Manifest, ProcessName, TeamId, VolumeId, VolumeName};
 
 /// One thing that a plan does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,6 +35,9 @@ pub enum Effect {
         releases: u64,
         /// How many domains are free again.
         domains: usize,
+        /// Volumes that go with it.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        volumes: Vec<VolumeName>,
     },
     /// Another number of instances.
     Scale {
@@ -77,6 +80,15 @@ pub enum Effect {
     RemoveDomain {
         /// Which.
         domain: Domain,
+    },
+    /// A volume, empty.
+    CreateVolume(Box<NewVolume>),
+    /// A volume and what it holds are gone.
+    RemoveVolume {
+        /// Its id.
+        id: VolumeId,
+        /// Its name.
+        name: VolumeName,
     },
     /// No instances.
     Stop,
@@ -140,6 +152,8 @@ impl Effect {
             Self::RestoreConfig { .. } => "restore_config",
             Self::AddDomain { .. } => "add_domain",
             Self::RemoveDomain { .. } => "remove_domain",
+            Self::CreateVolume(_) => "create_volume",
+            Self::RemoveVolume { .. } => "remove_volume",
             Self::Stop => "stop",
             Self::Start => "start",
             Self::Restart => "restart",
@@ -151,7 +165,7 @@ impl Effect {
 
     /// Whether what is lost by it cannot be had back.
     pub fn is_destructive(&self) -> bool {
-        matches!(self, Self::DestroyApp { .. })
+        matches!(self, Self::DestroyApp { .. } | Self::RemoveVolume { .. })
     }
 }
 
@@ -164,13 +178,19 @@ impl fmt::Display for Effect {
         match self {
             Self::CreateApp { name, .. } => write!(f, "create app {name}"),
             Self::RenameApp { from, to } => write!(f, "rename app {from} to {to}"),
-            Self::DestroyApp { name, releases, domains } => {
+            Self::DestroyApp { name, releases, domains, volumes } => {
                 let releases = counted(*releases, "release");
                 let domains = counted(u64::try_from(*domains).unwrap_or(u64::MAX), "domain");
                 write!(
                     f,
                     "destroy app {name} with {releases}, {domains}, its source, configuration and logs"
-                )
+                )?;
+                let names: Vec<&str> = volumes.iter().map(VolumeName::as_str).collect();
+                if names.is_empty() {
+                    Ok(())
+                } else {
+                    write!(f, ", and what its volumes hold: {}", names.join(", "))
+                }
             }
             Self::Scale { process, from, to } => write!(f, "scale {process} from {from} to {to}"),
             Self::SetConfig { name, replaces: false, .. } => write!(f, "set {name} (new)"),
@@ -183,6 +203,12 @@ impl fmt::Display for Effect {
             }
             Self::AddDomain { domain } => write!(f, "route {domain} to the app"),
             Self::RemoveDomain { domain } => write!(f, "route {domain} no more"),
+            Self::CreateVolume(new) => write!(
+                f,
+                "create volume {} of {} MiB, at {} in {}",
+                new.name, new.size_mib, new.path, new.process
+            ),
+            Self::RemoveVolume { name, .. } => write!(f, "remove volume {name} and what it holds"),
             Self::Stop => f.write_str("stop every instance"),
             Self::Start => f.write_str("start the app"),
             Self::Restart => f.write_str("replace every instance"),

@@ -2,7 +2,8 @@
 
 use super::config::{CONFIG_BYTES_MAX, CONFIG_NAMES_MAX};
 use super::{BLOCKS, ConfigName, DOMAINS_MAX, SCALE_MAX};
-use crate::{AppName, Domain, ProcessName};
+use crate::volume::{SIZE_MIB_MAX, SIZE_MIB_MIN, VOLUMES_MAX};
+use crate::{AppName, Domain, MountPath, ProcessName, VolumeName};
 
 /// Why a change is not made, and what to do instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,6 +94,60 @@ pub enum Refusal {
         "the app has {DOMAINS_MAX} domains, as many as it may have; remove one, or use a wildcard"
     )]
     TooManyDomains,
+    /// Names of volumes are unique in an app.
+    #[error("the app has a volume '{0}'; choose another name")]
+    VolumeTaken(VolumeName),
+    /// Two folders of one process.
+    #[error("the volume '{volume}' is at {path} in that process; choose a folder beside it")]
+    VolumePathTaken {
+        /// Where.
+        path: MountPath,
+        /// Which is there.
+        volume: VolumeName,
+    },
+    /// Enough.
+    #[error("the app has {VOLUMES_MAX} volumes, as many as it may have")]
+    TooManyVolumes,
+    /// Too small or too large.
+    #[error("a volume of {0} MiB is not possible: {SIZE_MIB_MIN} MiB to {SIZE_MIB_MAX} MiB are")]
+    VolumeSize(u32),
+    /// Two instances would write to the same files.
+    #[error(
+        "{process} mounts the volume '{volume}' and cannot run {count} times: a volume is one \
+         instance's at a time. Keep {process}=1, or keep its data in a service that many may use"
+    )]
+    VolumeAlone {
+        /// Which process.
+        process: ProcessName,
+        /// What it mounts.
+        volume: VolumeName,
+        /// How often it is to run.
+        count: u16,
+    },
+    /// A Wasm app has no folders.
+    #[error("a Wasm app has no folders, and so no volumes")]
+    WasmVolume,
+    /// The app does not have it.
+    #[error("the app does not have the volume '{0}'")]
+    NoVolume(VolumeName),
+    /// An instance has it, or may have it any time.
+    #[error(
+        "{process} uses the volume '{volume}': stop the app, or scale {process} to 0, before you \
+         remove what the volume holds"
+    )]
+    VolumeInUse {
+        /// Which process.
+        process: ProcessName,
+        /// What it mounts.
+        volume: VolumeName,
+    },
+    /// What volumes hold is never removed in passing.
+    #[error(
+        "the app has the volumes {}; destroying it removes what they hold: say so with --volumes \
+         (?volumes=true), or remove them first",
+        volumes(.0)
+    )]
+    HasVolumes(Vec<VolumeName>),
     /// There is nothing that could run.
     #[error("nothing was released yet; push first")]
     NoRelease,
@@ -111,6 +166,10 @@ pub enum Refusal {
     /// Not the name of a branch.
     #[error("this is not the name of a branch: use 1 to 255 bytes without control characters")]
     BadBranch,
+}
+
+fn volumes(names: &[VolumeName]) -> String {
+    names.iter().map(VolumeName::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn list(processes: &[ProcessName]) -> String {

@@ -1,7 +1,7 @@
 //! Releases of built images, and of earlier releases.
 
 use super::{Config, ConfigName, Effect, NewRelease, Refusal, State};
-use crate::{Digest, Manifest};
+use crate::{App, Digest, Manifest};
 
 /// As many characters of a commit as people write.
 const COMMIT_SHOWN: usize = 7;
@@ -25,7 +25,7 @@ pub(super) fn deploy(
     new.deployed().into()
 }
 
-pub(super) fn rollback(state: &State, to: Option<u64>) -> Result<Vec<Effect>, Refusal> {
+pub(super) fn rollback(state: &State, app: &App, to: Option<u64>) -> Result<Vec<Effect>, Refusal> {
     let target = match (&state.target, to) {
         (Some(target), _) => target,
         (None, Some(number)) => return Err(Refusal::NoSuchRelease(number)),
@@ -34,6 +34,7 @@ pub(super) fn rollback(state: &State, to: Option<u64>) -> Result<Vec<Effect>, Re
     if state.current == Some(target.number) {
         return Err(Refusal::AlreadyCurrent(target.number));
     }
+    super::volumes::fits(state, app, &target.manifest)?;
     let mut effects = Vec::new();
     if target.config_version != state.config_version {
         effects.push(Effect::RestoreConfig {

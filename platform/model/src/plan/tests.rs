@@ -37,6 +37,7 @@ fn release(number: u64, config_version: u64) -> Release {
             release: None,
             runtime: Runtime::Container,
             formation: BTreeMap::new(),
+            wasm: crate::manifest::WasmSettings::default(),
         },
         config_version,
         commit: "0123456789abcdef0123456789abcdef01234567".into(),
@@ -44,6 +45,95 @@ fn release(number: u64, config_version: u64) -> Release {
         actor: crate::PrincipalId::new(0, [0; 10]),
         created_at_ms: 0,
     }
+}
+
+fn volume(name: &str, process: &str) -> Volume {
+    Volume {
+        id: crate::VolumeId::new(1, [3; 10]),
+        app: app().id,
+        name: name.parse().unwrap(),
+        process: process.parse().unwrap(),
+        path: "/data".parse().unwrap(),
+        size_mib: 64,
+        made: true,
+        created_at_ms: 0,
+    }
+}
+
+fn create_volume(name: &str, process: &str, path: &str) -> Change {
+    let volume = NewVolume {
+        name: name.parse().unwrap(),
+        process: process.parse().unwrap(),
+        path: path.parse().unwrap(),
+        size_mib: 64,
+    };
+    Change::CreateVolume { volume, restart: true }
+}
+
+#[test]
+fn a_volume_comes_with_new_instances_of_what_runs() {
+    let made = plan(&state(), &create_volume("data", "web", "/data")).unwrap();
+    let text = made.to_string();
+    assert_eq!(text, "create volume data of 64 MiB, at /data in web\nreplace every instance\n");
+    // Nothing runs that would have to begin anew.
+    let idle = plan(&state(), &create_volume("data", "worker", "/data")).unwrap();
+    assert_eq!(idle.changes.len(), 1);
+}
+
+#[test]
+fn a_process_with_a_volume_is_never_scaled() {
+    let mut state = state();
+    let scale = |process: &str, count| Change::Scale([(process.parse().unwrap(), count)].into());
+    assert!(plan(&state, &scale("worker", 2)).is_ok());
+    state.volumes = vec![volume("data", "worker")];
+    let refused = plan(&state, &scale("worker", 2)).unwrap_err();
+    assert!(matches!(refused, Refusal::VolumeAlone { count: 2, .. }), "{refused}");
+    assert!(refused.to_string().contains("worker mounts the volume 'data'"), "{refused}");
+    assert!(plan(&state, &scale("worker", 1)).is_ok());
+    assert!(plan(&state, &scale("web", 2)).is_ok());
+    // The other way round.
+    state.volumes.clear();
+    state.app.as_mut().unwrap().settings.scale.insert("web".parse().unwrap(), 2);
+    let refused = plan(&state, &create_volume("data", "web", "/data")).unwrap_err();
+    assert!(matches!(refused, Refusal::VolumeAlone { .. }), "{refused}");
+    // And by what a release says of itself.
+    let mut manifest = release(1, 0).manifest;
+    manifest.formation.insert("worker".parse().unwrap(), 3);
+    state.volumes = vec![volume("data", "worker")];
+    let deploy = Change::Deploy {
+        image: Digest::from_sha256([9; 32]),
+        manifest: Box::new(manifest),
+        commit: "c".into(),
+    };
+    assert!(matches!(plan(&state, &deploy), Err(Refusal::VolumeAlone { count: 3, .. })));
+}
+
+#[test]
+fn volumes_do_not_lie_in_one_another() {
+    let mut state = state();
+    state.volumes = vec![volume("data", "web")];
+    for (name, process, path) in [("other", "web", "/data"), ("other", "web", "/data/in")] {
+        let refused = plan(&state, &create_volume(name, process, path));
+        assert!(matches!(refused, Err(Refusal::VolumePathTaken { .. })), "{path}");
+    }
+    assert!(plan(&state, &create_volume("other", "worker", "/data")).is_ok());
+    let taken = plan(&state, &create_volume("data", "worker", "/elsewhere"));
+    assert!(matches!(taken, Err(Refusal::VolumeTaken(_))));
+}
+
+#[test]
+fn what_a_volume_holds_goes_only_when_somebody_says_so_and_nobody_uses_it() {
+    let mut state = state();
+    state.volumes = vec![volume("data", "web")];
+    let remove = Change::RemoveVolume("data".parse().unwrap());
+    assert!(matches!(plan(&state, &remove), Err(Refusal::VolumeInUse { .. })));
+    assert!(matches!(plan(&state, &Change::Destroy), Err(Refusal::HasVolumes(_))));
+    let all = plan(&state, &Change::DestroyWithVolumes).unwrap();
+    assert!(all.to_string().contains("what its volumes hold: data"), "{all}");
+    state.app.as_mut().unwrap().settings.stopped = true;
+    let removed = plan(&state, &remove).unwrap();
+    assert_eq!(removed.to_string(), "remove volume data and what it holds\n");
+    assert!(removed.changes[0].is_destructive());
 }
 
 fn config(values: &[(&str, &str)]) -> Config {

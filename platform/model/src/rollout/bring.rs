@@ -148,16 +148,19 @@ impl Planner<'_> {
             }
             let all = formation.processes.iter().all(|(process, count)| {
                 process.as_str() != super::WEB
-                    || started.get(process).copied().unwrap_or(0) >= self.count(*count)
+                    || started.get(process).copied().unwrap_or(0) >= self.count(process, *count)
             });
             if all {
                 self.advance(rollout, DeploymentState::Checking);
-            } else if self.is_over(rollout, self.wanted.timeouts.start_ms_max) {
+            } else if self
+                .is_over(rollout, self.with_room(rollout, self.wanted.timeouts.start_ms_max))
+            {
                 self.fail(rollout, Failure::StartDeadline);
             }
         } else if self.all_ready(formation, false) {
             self.steps.push(Step::Switch(rollout.deployment.id));
-        } else if self.is_over(rollout, self.wanted.timeouts.check_ms_max) {
+        } else if self.is_over(rollout, self.with_room(rollout, self.wanted.timeouts.check_ms_max))
+        {
             let late: Vec<InstanceId> = self
                 .seen()
                 .filter(|seen| seen.is_instance() && seen.row.release == formation.release)

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use super::seen::Seen;
 use super::{Ending, Formation, Observed, Phase, Rollout, Step, Wanted, targets};
-use crate::{DeploymentId, DeploymentState, InstanceId, InstanceRole, InstanceState, ReleaseId};
+use crate::{
+    DeploymentId, DeploymentState, InstanceId, InstanceRole, InstanceState, ProcessName, ReleaseId,
+};
 
 pub(super) struct Planner<'a> {
     pub(super) wanted: &'a Wanted,
@@ -46,14 +48,17 @@ impl<'a> Planner<'a> {
                 DeploymentState::Starting | DeploymentState::Checking
             )
         });
+        let taken_over = self.taken_over(bringing);
         // A deployment of the release that serves already only has to wait for it.
         if let Some(current) = &self.wanted.current
             && bringing.is_none_or(|rollout| rollout.formation.release != current.release)
         {
-            self.fill(current, None);
+            self.fill(current, None, &taken_over);
         }
         if let Some(rollout) = bringing {
-            self.fill(&rollout.formation, Some(rollout.deployment.id));
+            let others = self.in_the_way(&taken_over, rollout.formation.release);
+            self.retired.extend(others);
+            self.fill(&rollout.formation, Some(rollout.deployment.id), &[]);
         }
         for seen in self.seen.clone() {
             self.look_after(seen, active);
@@ -108,8 +113,9 @@ impl<'a> Planner<'a> {
         self.seen.iter().copied()
     }
 
-    pub(super) fn count(&self, count: u16) -> usize {
-        if self.wanted.stopped { 0 } else { usize::from(count) }
+    pub(super) fn count(&self, process: &ProcessName, count: u16) -> usize {
+        let most = if self.wanted.alone.contains(process) { 1 } else { u16::MAX };
+        if self.wanted.stopped { 0 } else { usize::from(count.min(most)) }
     }
 
     /// Whether every wanted instance of the chosen processes is ready.
@@ -122,16 +128,25 @@ impl<'a> Planner<'a> {
                     && seen.is_alive()
                     && seen.is_ready()
             });
-            (only_web && process.as_str() != super::WEB) || ready.count() >= self.count(*count)
+            (only_web && process.as_str() != super::WEB)
+                || ready.count() >= self.count(process, *count)
         })
     }
 
     /// Starts what is missing of a formation and retires what is too much. A ready instance is
-    /// retired only when the ones that take its place are ready.
-    fn fill(&mut self, formation: &Formation, deployment: Option<DeploymentId>) {
+    /// retired only when the ones that take its place are ready, but for one that is alone: it makes
+    /// room for its successor. Leaves out the processes of `but`.
+    fn fill(
+        &mut self,
+        formation: &Formation,
+        deployment: Option<DeploymentId>,
+        but: &[ProcessName],
+    ) {
         let web_ready = self.all_ready(formation, true);
-        for (process, count) in &formation.processes {
-            let count = self.count(*count);
+        for (process, count) in
+            formation.processes.iter().filter(|(process, _)| !but.contains(process))
+        {
+            let count = self.count(process, *count);
             let mut alive: Vec<Seen<'_>> = self
                 .seen()
                 .filter(|seen| seen.is_instance() && seen.is_alive())
@@ -151,7 +166,8 @@ impl<'a> Planner<'a> {
             });
             let kept_ready = kept.iter().filter(|seen| seen.is_ready()).count();
             // `extra` has the ready ones first: they stand in for those that are not ready yet.
-            let stand_ins = count.saturating_sub(kept_ready);
+            let alone = self.is_alone(process);
+            let stand_ins = if alone { 0 } else { count.saturating_sub(kept_ready) };
             let retired = extra
                 .iter()
                 .enumerate()
@@ -160,6 +176,9 @@ impl<'a> Planner<'a> {
             self.retired.extend(retired);
             // Workers of a new release wait until its web instances have shown that it works.
             if deployment.is_some() && process.as_str() != super::WEB && !web_ready {
+                continue;
+            }
+            if alone && self.is_held(process) {
                 continue;
             }
             for slot in (1..=count).filter(|slot| !slots.contains(slot)) {

@@ -35,6 +35,8 @@ pub(super) struct Machine {
     pub(super) deployments: Vec<Deployment>,
     pub(super) stopped: bool,
     pub(super) restarts: u64,
+    /// Processes that mount a volume.
+    pub(super) alone: BTreeSet<ProcessName>,
     pub(super) rows: BTreeMap<InstanceId, InstanceRecord>,
     /// Start of the attempt, Unix milliseconds, beside each container.
     pub(super) containers: BTreeMap<InstanceId, (i64, Container)>,
@@ -68,6 +70,7 @@ impl Machine {
             deployments: Vec::new(),
             stopped: false,
             restarts: 0,
+            alone: BTreeSet::new(),
             rows: BTreeMap::new(),
             containers: BTreeMap::new(),
             served: None,
@@ -141,6 +144,7 @@ impl Machine {
             app: AppId::new(0, [0; 10]),
             stopped: self.stopped,
             restarts: self.restarts,
+            alone: self.alone.clone(),
             current: self.current.map(|release| self.formation(release)),
             deployments: active
                 .map(|deployment| Rollout {
@@ -323,6 +327,11 @@ impl Machine {
             running_ms: 0,
             address,
         };
+        let process = &self.rows[&id].process;
+        let holds = |other: &&InstanceId| **other != id && self.rows[*other].process == *process;
+        if self.alone.contains(process) && self.containers.keys().any(|other| holds(&other)) {
+            self.violations.push(format!("{id} was started beside another one on its volume"));
+        }
         let before = self.containers.insert(id, (self.now_ms, container));
         if before.is_some() {
             self.violations.push(format!("{id} was started twice"));

@@ -358,6 +358,7 @@ fn a_wasm_app_has_one_target_and_is_loaded_again_when_the_worker_forgot_it() {
         release: None,
         runtime: Runtime::Wasm { component: crate::Digest::from_sha256([1; 32]) },
         formation: BTreeMap::new(),
+        wasm: crate::manifest::WasmSettings::default(),
     };
     let release = stored(manifest);
     let settings = AppSettings { scale: web(5), ..AppSettings::default() };
@@ -374,6 +375,7 @@ fn a_wasm_app_has_one_target_and_is_loaded_again_when_the_worker_forgot_it() {
         app: release.app,
         stopped: false,
         restarts: 0,
+        alone: BTreeSet::new(),
         current: Some(formation),
         deployments: vec![],
         timeouts: Timeouts::default(),
@@ -395,6 +397,7 @@ fn formation_of_the_manifest_replaces_the_scale() {
         release: None,
         runtime: Runtime::Container,
         formation: processes(&[("worker", 4)]),
+        wasm: crate::manifest::WasmSettings::default(),
     };
     let settings =
         AppSettings { scale: processes(&[("web", 2), ("worker", 9)]), ..Default::default() };
@@ -418,6 +421,97 @@ fn any_crash() -> impl Strategy<Value = Crash> {
         1 => Just(Crash::Amid),
         1 => Just(Crash::Before),
     ]
+}
+
+fn alone(processes: &[&str]) -> BTreeSet<ProcessName> {
+    processes.iter().map(|name| name.parse().unwrap()).collect()
+}
+
+#[test]
+fn a_process_with_a_volume_is_drained_and_stopped_before_its_new_instance_starts() {
+    let (mut machine, old) = running(Behaviour::Good, web(1));
+    machine.alone = alone(&["web"]);
+    let new = machine.release(Behaviour::Good, None, web(1));
+    let id = machine.deploy(new);
+    machine.settle_calmly();
+    assert_eq!(machine.state(id), DeploymentState::Done);
+    assert_eq!((machine.living(old), machine.living(new)), (0, 1));
+    let drain = position(&machine, "drain", |s| matches!(s, Step::Drain { .. }));
+    let stop = position(&machine, "stop", is_stop);
+    let start = position(&machine, "start", |s| matches!(s, Step::StartInstance { .. }));
+    assert!(drain < stop && stop < start, "{:#?}", machine.trace);
+}
+
+#[test]
+fn a_restart_of_a_process_with_a_volume_stops_it_first_and_leaves_the_others_alone() {
+    let (mut machine, _) = running(Behaviour::Good, processes(&[("web", 2), ("db", 1)]));
+    machine.alone = alone(&["db"]);
+    machine.restarts += 1;
+    machine.settle_calmly();
+    let start = |name: &'static str| move |s: &Step| matches!(s, Step::StartInstance { process, .. } if process.as_str() == name);
+    let stopped = machine
+        .trace
+        .iter()
+        .position(|step| match step {
+            Step::Stop { instance, .. } => machine.rows[instance].process.as_str() == "db",
+            _ => false,
+        })
+        .unwrap();
+    assert!(stopped < position(&machine, "db", start("db")));
+    assert!(
+        position(&machine, "web", start("web"))
+            < position(&machine, "drain", |s| matches!(s, Step::Drain { .. }))
+    );
+    assert_eq!(machine.serving(), 2);
+}
+
+#[test]
+fn a_worker_with_a_volume_goes_on_until_the_new_web_instances_are_ready() {
+    let counts = processes(&[("web", 1), ("db", 1)]);
+    let (mut machine, old) = running(Behaviour::Good, counts.clone());
+    machine.alone = alone(&["db"]);
+    let mute = machine.release(Behaviour::Mute, None, counts.clone());
+    let failed = machine.deploy(mute);
+    machine.settle_calmly();
+    assert_eq!(machine.state(failed), DeploymentState::Failed);
+    let touched = machine.trace.iter().any(|step| match step {
+        Step::Stop { instance, .. } => {
+            let row = &machine.rows[instance];
+            row.release == old && row.process.as_str() == "db"
+        }
+        _ => false,
+    });
+    assert!(!touched, "{:#?}", machine.trace);
+    let good = machine.release(Behaviour::Good, None, counts);
+    let done = machine.deploy(good);
+    machine.settle_calmly();
+    assert_eq!(machine.state(done), DeploymentState::Done);
+    assert_eq!((machine.living(old), machine.living(good)), (0, 2));
+}
+
+#[test]
+fn the_release_before_comes_back_when_the_one_that_took_its_volume_fails() {
+    for behaviour in [Behaviour::Mute, Behaviour::Exits, Behaviour::Breaks, Behaviour::Refused] {
+        let (mut machine, old) = running(Behaviour::Good, web(1));
+        machine.alone = alone(&["web"]);
+        let new = machine.release(behaviour, None, web(1));
+        machine.deploy(new);
+        machine.settle_calmly();
+        assert_eq!(machine.current, Some(old), "{behaviour:?}");
+        assert_eq!((machine.living(old), machine.living(new)), (1, 0), "{behaviour:?}");
+        assert_eq!(machine.serving(), 1, "{behaviour:?}");
+    }
+}
+
+#[test]
+fn a_process_with_a_volume_runs_once_whatever_the_release_says() {
+    let mut machine = Machine::new();
+    machine.alone = alone(&["web"]);
+    let release = machine.release(Behaviour::Good, None, web(3));
+    let id = machine.deploy(release);
+    machine.settle_calmly();
+    assert_eq!(machine.state(id), DeploymentState::Done);
+    assert_eq!(machine.living(release), 1);
 }
 
 /// What the app is as it is wanted means when nothing is left to be done.
@@ -471,6 +565,33 @@ proptest! {
         if new == Behaviour::Good && phase != Some(1) && machine.deployments[1].error.is_none() {
             prop_assert_eq!(machine.current, Some(second));
             prop_assert_eq!(machine.serving(), 2);
+        }
+    }
+
+    #[test]
+    fn whatever_crashes_in_between_no_two_instances_ever_hold_a_volume(
+        old in any_behaviour(),
+        new in any_behaviour(),
+        which in prop_oneof![Just(vec!["web"]), Just(vec!["db"]), Just(vec!["web", "db"])],
+        restart in any::<bool>(),
+        crashes in prop::collection::vec(any_crash(), 0..60),
+    ) {
+        let mut machine = Machine::new();
+        machine.alone = alone(&which);
+        let counts = processes(&[("web", 1), ("db", 1)]);
+        let first = machine.release(old, None, counts.clone());
+        machine.deploy(first);
+        let mut crashes = crashes.into_iter();
+        let mut crash = || crashes.next().unwrap_or(Crash::Never);
+        machine.settle(400, &mut crash);
+        let second = machine.release(new, None, counts);
+        machine.deploy(second);
+        machine.restarts += u64::from(restart);
+        machine.settle(6000, crash);
+        assert_converged(&machine);
+        if new == Behaviour::Good && machine.deployments[1].error.is_none() {
+            prop_assert_eq!(machine.current, Some(second));
+            prop_assert_eq!(machine.serving(), 1);
         }
     }
 

@@ -4,11 +4,13 @@
 //! hello; the router answers with its own, which holds everything that a control process needs
 //! to go on after either of the two was away.
 
-use berth_model::{AppId, InstanceId, RouteTable};
+use berth_extensions::middleware::{MiddlewareConfig, MiddlewareStats};
+use berth_model::extension::{BreakerState, ExtensionId};
+use berth_model::{AppId, Digest, InstanceId, RouteTable};
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// The oldest version that this router understands.
 pub(crate) const PROTOCOL_OLDEST: u32 = 1;
 
@@ -28,6 +30,11 @@ pub(crate) enum Down {
     },
     /// Serve this table. -> `Ack` or `Refused`.
     Table { table: RouteTable },
+    /// Load this middleware, whose code is the descriptor beside the message. Tables that name it
+    /// follow. -> `Loaded` or `NotLoaded`.
+    Load { middleware: Box<MiddlewareConfig> },
+    /// Call this version of an extension again.
+    Resume { extension: ExtensionId, component: Digest },
     /// End, as after SIGTERM.
     Drain,
     /// -> `Listeners`, with the HTTP listener's descriptor.
@@ -57,6 +64,29 @@ pub(crate) enum Up {
     Metrics { apps: Vec<AppMetrics>, log_dropped: u64 },
     /// The descriptor beside this message is the HTTP listener.
     Listeners,
+    /// The middleware is there.
+    Loaded { load: Digest },
+    /// The middleware cannot be used.
+    NotLoaded { load: Digest, reason: String },
+    /// What middlewares said; so many lines were dropped since the router started.
+    Lines { lines: Vec<MiddlewareLine>, dropped: u64 },
+    /// An extension is called no longer for a while, or until somebody says so.
+    Breaker { extension: ExtensionId, component: Digest, state: BreakerState },
+    /// What each middleware that had calls since the last report used.
+    Middleware { stats: Vec<MiddlewareStats> },
+}
+
+/// A line of a middleware's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MiddlewareLine {
+    /// Whose.
+    pub extension: ExtensionId,
+    /// Unix milliseconds.
+    pub at_ms: u64,
+    /// `info`, `warning`, `error` or `debug`.
+    pub level: String,
+    /// Without control characters.
+    pub text: String,
 }
 
 /// What the router says when a control process connects.
@@ -73,6 +103,9 @@ pub struct RouterHello {
     /// Targets that are in no table any more and still have requests. Whatever is neither here
     /// nor in the table is drained.
     pub draining: Vec<Draining>,
+    /// Middlewares that are loaded; tables may name them.
+    #[serde(default)]
+    pub middleware: Vec<Digest>,
 }
 
 /// A removed target with requests in flight.

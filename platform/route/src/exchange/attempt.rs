@@ -21,11 +21,19 @@ use crate::upstream::{Lease, Sent};
 const LOOKS_MAX: usize = 16;
 
 /// An app's answer, with everything that is held until it is complete.
-pub(super) struct Answer {
-    pub(super) response: Response<Incoming>,
+pub(super) struct Answer<R = Response<Incoming>> {
+    pub(super) response: R,
     pub(super) lease: Lease,
     pub(super) entered: Entered,
     pub(super) slot: Option<OwnedSemaphorePermit>,
+}
+
+impl Answer {
+    /// The answer alone, and what is held.
+    pub(super) fn split(self) -> (Response<Incoming>, Answer<()>) {
+        let Self { response, lease, entered, slot } = self;
+        (response, Answer { response: (), lease, entered, slot })
+    }
 }
 
 /// Why an attempt did not lead to an answer.

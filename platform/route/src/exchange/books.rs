@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use berth_model::extension::ExtensionId;
 use berth_model::{AppName, InstanceId};
 use http::{HeaderValue, Method, Request, StatusCode, Uri, Version};
 use hyper::body::Incoming;
@@ -42,6 +43,8 @@ pub(crate) struct Books {
     pub(crate) status: u16,
     /// The router's own code; `None` when the app answered.
     pub(crate) code: Option<&'static str>,
+    /// The extension that answered in the app's place, or failed.
+    pub(crate) extension: Option<ExtensionId>,
     /// The answer had begun and did not end.
     pub(crate) cut: bool,
     pub(crate) bytes_in: u64,
@@ -67,6 +70,7 @@ impl Default for Books {
             target: None,
             status: 0,
             code: None,
+            extension: None,
             cut: false,
             bytes_in: 0,
             bytes_out: 0,
@@ -115,6 +119,13 @@ impl Exchange {
     pub(super) fn refused(&mut self, fault: Fault) {
         self.books.status = fault.status();
         self.books.code = Some(fault.code());
+        self.is_complete = true;
+    }
+
+    /// An extension answers, all of it.
+    pub(super) fn replied(&mut self, status: StatusCode, extension: &ExtensionId) {
+        self.books.status = status.as_u16();
+        self.books.extension = Some(extension.clone());
         self.is_complete = true;
     }
 

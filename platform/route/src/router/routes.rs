@@ -13,6 +13,7 @@ use tokio::sync::broadcast;
 use super::Router;
 use crate::config::Config;
 use crate::control::wire::{Draining, Up};
+use crate::middleware::Middlewares;
 use crate::snapshot;
 use crate::table::{Table, TableError};
 use crate::target::Target;
@@ -26,14 +27,20 @@ pub(crate) struct Routes {
 
 impl Routes {
     /// The snapshot's table, or none.
-    pub(super) fn load_from(config: &Config, events: &broadcast::Sender<Up>) -> Self {
+    pub(super) fn load_from(
+        config: &Config,
+        events: &broadcast::Sender<Up>,
+        middlewares: &Middlewares,
+    ) -> Self {
         let found = snapshot::load(&config.folder).unwrap_or_else(|error| {
             tracing::error!(%error, "cannot read the table snapshot; waiting to be told");
             None
         });
         let compiled = found.map(|source| {
             let new = |target: &berth_model::Target| Target::new(target, config, events.clone());
-            Table::compile(&source, &Table::default(), config, new)
+            Table::compile(&source, &Table::default(), config, new, |wanted| {
+                middlewares.link(wanted)
+            })
         });
         let table = match compiled {
             Some(Ok(table)) => table,
@@ -60,11 +67,13 @@ impl Routes {
         let before = self.table.load_full();
         let config = &router.config;
         let new = |target: &berth_model::Target| Target::new(target, config, router.events.clone());
-        let table = match Table::compile(&source, &before, config, new) {
+        let link = |wanted: &_| router.middlewares.link(wanted);
+        let table = match Table::compile(&source, &before, config, new, link) {
             Ok(table) => Arc::new(table),
             Err(error) => return refused(&source, &before, &error),
         };
         self.table.store(Arc::clone(&table));
+        router.middlewares.keep_only(&source);
         let gone = before.targets.iter().filter(|(key, _)| !table.targets.contains_key(*key));
         for (_, target) in gone {
             self.take_out(target, config);

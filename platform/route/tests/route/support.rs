@@ -175,6 +175,7 @@ pub(crate) fn route_of(n: u8, host: &str, targets: &[Target]) -> Route {
         hosts: vec![host.to_owned()],
         state: RouteState::Serving,
         targets: targets.to_vec(),
+        middleware: Vec::new(),
     }
 }
 

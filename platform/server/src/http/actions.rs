@@ -10,10 +10,15 @@ use std::pin::Pin;
 use axum::body::Bytes;
 use berth_api::{Check, ExitView, Size};
 use berth_model::log::LogRecord;
-use berth_model::{App, AppId, Build, BuildId, Caller, InstanceId, InstanceRecord, ProcessName};
+use berth_model::plan::Change;
+use berth_model::{
+    App, AppId, Build, BuildId, Caller, DrainId, InstanceId, InstanceRecord, ProcessName, VolumeId,
+};
 use berth_store::By;
 use futures_util::Stream;
 use tokio::sync::mpsc;
+
+use crate::drains::DrainState;
 
 /// The future of an action.
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = Result<T, ActionError>> + Send + 'a>>;
@@ -131,10 +136,23 @@ pub struct StackPart {
     pub made_at_ms: Option<i64>,
 }
 
+/// What the machine knows of a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VolumeUse {
+    /// Bytes that it takes on the disk.
+    pub used_bytes: u64,
+    /// The instance that has it.
+    pub instance: Option<InstanceId>,
+}
+
 /// What lies in other rooms.
 pub trait Actions: Send + Sync + 'static {
     /// An app was changed: whoever brings it about looks at it now.
     fn wake(&self, app: AppId);
+
+    /// Asks the policies about a change that is not made yet; at once where there is none.
+    /// `Refused` says who does not allow it, and why.
+    fn judge<'a>(&'a self, app: Option<&'a App>, change: &'a Change, by: &'a By) -> Doing<'a, ()>;
 
     /// Brings every app's routes to the router, and returns when it serves them.
     fn publish(&self) -> Doing<'_, ()>;
@@ -153,6 +171,16 @@ pub trait Actions: Send + Sync + 'static {
     /// Removes everything on the machine that belonged to a destroyed app, then forgets it. Does
     /// not wait.
     fn clean_up(&self, app: App);
+
+    /// What is known of every volume that has a disk.
+    fn volumes(&self) -> Doing<'_, BTreeMap<VolumeId, VolumeUse>>;
+
+    /// Removes the disks of an app's removed volumes. One that an ending instance still has goes
+    /// later.
+    fn drop_volumes(&self, app: AppId) -> Doing<'_, ()>;
+
+    /// How a log drain does; nothing where it does not run.
+    fn drain_state(&self, id: DrainId) -> Option<DrainState>;
 
     /// What is known of an app's running instances.
     fn live(&self, app: AppId) -> Doing<'_, BTreeMap<InstanceId, Live>>;

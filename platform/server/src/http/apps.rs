@@ -43,7 +43,9 @@ pub(super) async fn create_app(
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<AppView>), ApiError> {
     let team = call.team(body.team.as_deref(), Verb::CreateApp).await?;
     let change = Change::Create { name: field("/name", &body.name)?, team: team.id };
-    let done = call.store().change(None, &change, None, &call.by()).await?;
+    let by = call.by();
+    call.actions().judge(None, &change, &by).await?;
+    let done = call.store().change(None, &change, None, &by).await?;
     call.actions().wake(done.app.id);
     call.routed().await;
     let location = [(header::LOCATION, format!("/v1/apps/{}", done.app.name))];
@@ -91,17 +93,28 @@ pub(super) async fn change_app(
     Ok(Json(view(&call, &app).await?))
 }
 
+/// What is destroyed with an app.
+#[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DestroyQuery {
+    /// Its volumes too; without this an app that has volumes is not destroyed.
+    #[serde(default)]
+    volumes: bool,
+}
+
 /// Destroy an app with everything that belongs to it.
-#[utoipa::path(delete, path = "/v1/apps/{app}", tag = "apps", params(("app" = String, Path)), responses(
-    (status = 204, description = "It is gone."), Problems,
-))]
+#[utoipa::path(delete, path = "/v1/apps/{app}", tag = "apps", params(("app" = String, Path), DestroyQuery),
+    responses((status = 204, description = "It is gone."), Problems))]
 pub(super) async fn destroy_app(
     call: Call,
     Path(app): Path<String>,
+    Query(query): Query<DestroyQuery>,
     Expected(expected): Expected,
 ) -> Result<StatusCode, ApiError> {
     let app = call.app(&app, Verb::DestroyApp).await?;
-    let done = call.change(&app, &Change::Destroy, expected).await?;
+    let change = if query.volumes { Change::DestroyWithVolumes } else { Change::Destroy };
+    let done = call.change(&app, &change, expected).await?;
     call.actions().clean_up(done.app);
     call.routed().await;
     Ok(StatusCode::NO_CONTENT)

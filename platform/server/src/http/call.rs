@@ -87,7 +87,9 @@ impl Call {
         change: &Change,
         expected: Option<u64>,
     ) -> Result<Committed, ApiError> {
-        let done = self.store().change(Some(app.id), change, expected, &self.by()).await?;
+        let by = self.by();
+        self.actions().judge(Some(app), change, &by).await?;
+        let done = self.store().change(Some(app.id), change, expected, &by).await?;
         if !done.plan.is_empty() {
             self.actions().wake(app.id);
         }

@@ -3,12 +3,14 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use berth_api::{FieldProblem, Problem};
+use berth_api::{ExtensionReview, FieldProblem, NeedsApproval, Problem};
+use berth_extensions::AotError;
 use berth_model::plan::Refusal;
 use berth_store::StoreError;
 
 use super::actions::ActionError;
 use super::guard;
+use crate::extensions::ExtensionError;
 
 /// Why a request is not answered with what it asked for.
 #[derive(Debug)]
@@ -18,6 +20,8 @@ pub(crate) struct ApiError {
     title: &'static str,
     detail: Option<String>,
     errors: Vec<FieldProblem>,
+    /// What somebody has to look at first.
+    review: Option<Box<ExtensionReview>>,
 }
 
 impl ApiError {
@@ -27,7 +31,8 @@ impl ApiError {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Self {
-        Self { status, kind, title, detail: Some(detail.into()), errors: Vec::new() }
+        let detail = Some(detail.into());
+        Self { status, kind, title, detail, errors: Vec::new(), review: None }
     }
 
     /// 401: nobody knows who calls.
@@ -108,7 +113,12 @@ impl IntoResponse for ApiError {
             instance: Some(guard::request_id()).filter(|id| !id.is_empty()),
             errors: self.errors,
         };
-        let mut response = (self.status, Json(problem)).into_response();
+        let mut response = match self.review {
+            Some(review) => {
+                (self.status, Json(NeedsApproval { problem, review: *review })).into_response()
+            }
+            None => (self.status, Json(problem)).into_response(),
+        };
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::UNAUTHORIZED {
@@ -156,19 +166,57 @@ impl From<ActionError> for ApiError {
     }
 }
 
+impl From<ExtensionError> for ApiError {
+    fn from(error: ExtensionError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ExtensionError::NeedsApproval(review) | ExtensionError::OtherHash { review, .. } => {
+                let review = super::extensions::shown_review(&review);
+                let title = "Look at it first";
+                Self {
+                    review: Some(Box::new(review)),
+                    ..Self::new(StatusCode::CONFLICT, "needs-approval", title, detail)
+                }
+            }
+            ExtensionError::Component(_)
+            | ExtensionError::Load(_)
+            | ExtensionError::Compile(AotError::Compiler { .. }) => {
+                Self::invalid("component", detail)
+            }
+            ExtensionError::TooMuch(_) => Self::invalid("granted", detail),
+            ExtensionError::Config { .. } => Self::invalid("config", detail),
+            ExtensionError::TooLarge { .. } => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large", detail)
+            }
+            ExtensionError::NotFound(_) => Self::missing(detail),
+            ExtensionError::Conflict(_) => Self::conflict(detail),
+            ExtensionError::Store(error) => error.into(),
+            error @ (ExtensionError::Compile(_) | ExtensionError::Blobs(_)) => {
+                Self::internal(&error)
+            }
+        }
+    }
+}
+
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let detail = refusal.to_string();
         match refusal {
-            Refusal::NoApp | Refusal::NoDomain(_) | Refusal::NoSuchRelease(_) => {
-                Self::missing(detail)
-            }
-            Refusal::NameTaken(_) | Refusal::DomainTaken(_) => {
+            Refusal::NoApp
+            | Refusal::NoDomain(_)
+            | Refusal::NoVolume(_)
+            | Refusal::NoSuchRelease(_) => Self::missing(detail),
+            Refusal::NameTaken(_) | Refusal::DomainTaken(_) | Refusal::VolumeTaken(_) => {
                 Self::new(StatusCode::CONFLICT, "taken", "Taken", detail)
             }
             Refusal::Full
             | Refusal::Formation
             | Refusal::TooManyDomains
+            | Refusal::TooManyVolumes
+            | Refusal::VolumeAlone { .. }
+            | Refusal::VolumeInUse { .. }
+            | Refusal::WasmVolume
+            | Refusal::HasVolumes(_)
             | Refusal::NoRelease
             | Refusal::Stopped
             | Refusal::NothingBefore
@@ -189,6 +237,8 @@ impl From<Refusal> for ApiError {
             Refusal::DomainReserved(_) | Refusal::DomainIsAddress(_) => {
                 Self::invalid("/domain", detail)
             }
+            Refusal::VolumeSize(_) => Self::invalid("/size_mib", detail),
+            Refusal::VolumePathTaken { .. } => Self::invalid("/path", detail),
             Refusal::BadBranch => Self::invalid("/deploy_branch", detail),
         }
     }

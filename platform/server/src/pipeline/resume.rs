@@ -164,6 +164,7 @@ mod tests {
                 release: None,
                 runtime: Runtime::Container,
                 formation: BTreeMap::new(),
+                wasm: berth_model::manifest::WasmSettings::default(),
             },
         }
     }

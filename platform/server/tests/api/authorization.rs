@@ -44,6 +44,7 @@ fn body(operation: &str) -> Option<Value> {
         "PATCH /v1/apps/{app}" => json!({"name": "renamed"}),
         "POST /v1/apps/{app}/plan" => json!({"change": "destroy"}),
         "POST /v1/apps/{app}/domains" => json!({"domain": "new.example.org"}),
+        "POST /v1/apps/{app}/volumes" => json!({"name": "data", "path": "/data"}),
         "PUT /v1/apps/{app}/scale" => json!({"processes": {"web": 2}}),
         "PATCH /v1/apps/{app}/config" => json!({"variables": {"A": "1", "PASSWORD": null}}),
         "POST /v1/apps/{app}/rollback" => json!({"release": 1}),
@@ -52,6 +53,7 @@ fn body(operation: &str) -> Option<Value> {
             json!({"name": "new", "public_key": KEY, "team": "default", "role": "viewer"})
         }
         "POST /v1/tokens" => json!({"name": "new", "team": "default", "role": "viewer"}),
+        "POST /v1/drains" => json!({"app": "hello", "url": "syslog+tls://logs.example.com"}),
         "POST /v1/teams" => json!({"name": "new"}),
         _ => return None,
     })
@@ -61,6 +63,7 @@ fn path(api: &Api, path: &str) -> String {
     let path = path
         .replace("{app}", "hello")
         .replace("{domain}", "www.example.org")
+        .replace("{volume}", "none")
         .replace("{build}", &api.build.id.to_string())
         .replace("{number}", "1")
         .replace("{other}", "2")
@@ -69,6 +72,7 @@ fn path(api: &Api, path: &str) -> String {
         .replace("{instance}", &api.instance.id.to_string())
         .replace("{key}", &api.key)
         .replace("{token}", &api.token)
+        .replace("{drain}", &api.drain)
         .replace("{stack}", "debian-12");
     if path.ends_with("/exec") { format!("{path}?command=true") } else { path }
 }

@@ -10,6 +10,7 @@ mod listener;
 mod rooms;
 mod sessions;
 mod streams;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -42,6 +43,8 @@ struct Api {
     tokens: BTreeMap<&'static str, String>,
     /// The token and the key that operations on tokens and keys are tried on.
     token: String,
+    /// The drain that operations on drains are tried on.
+    drain: String,
     key: String,
     _folder: tempfile::TempDir,
 }
@@ -73,6 +76,14 @@ impl Api {
         let instance = put_instance(&store, &app, InstanceRole::Instance, 1).await;
         let run = put_instance(&store, &app, InstanceRole::Run, 2).await;
         let app = store.app(app.id).await.unwrap().unwrap();
+        let drain = berth_store::NewDrain {
+            app: Some(app.id),
+            url: "syslog+tcp://logs.example.com".parse().unwrap(),
+            ca: None,
+            private: false,
+            processors: Vec::new(),
+        };
+        let drain = store.create_drain(&drain, &by()).await.unwrap().unwrap().id.to_string();
 
         let rooms = Arc::new(rooms::Rooms::new(store.clone()));
         let http = SocketAddr::from(([0, 0, 0, 0], 8080));
@@ -96,6 +107,7 @@ impl Api {
             run,
             tokens,
             token,
+            drain,
             key,
             _folder: folder,
         }
@@ -175,6 +187,7 @@ fn image(n: u8) -> Image {
             release: None,
             runtime: Runtime::Container,
             formation: BTreeMap::new(),
+            wasm: berth_model::manifest::WasmSettings::default(),
         },
     }
 }

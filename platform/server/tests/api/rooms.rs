@@ -6,21 +6,24 @@ use std::sync::Mutex;
 
 use axum::body::Bytes;
 use berth_api::{Check, ExitView, Size};
+use berth_model::plan::Change;
 use berth_model::log::{LogRecord, LogStream as Stream};
 use berth_model::{
-    App, AppId, Build, BuildId, Caller, Digest, InstanceId, InstanceRecord, InstanceRole,
-    InstanceState,
+    App, AppId, Build, BuildId, Caller, Digest, DrainId, InstanceId, InstanceRecord, InstanceRole,
+    InstanceState, VolumeId,
 };
 use berth_store::{BuildEnd, By, Store};
+use berthd::drains::DrainState;
 use berthd::http::{
     ActionError, Actions, Doing, Input, Live, LogEntry, LogFilter, LogStream, NewRun, Output,
-    Session, StackPart,
+    Session, StackPart, VolumeUse,
 };
 use tokio::sync::{mpsc, watch};
 
 pub(crate) struct Rooms {
     store: Store,
     pub(crate) asked: Mutex<Vec<String>>,
+    pub(crate) volumes: Mutex<BTreeMap<VolumeId, VolumeUse>>,
     /// How many sessions were dropped.
     pub(crate) ended: watch::Sender<usize>,
     /// While it is true, the router takes no table and no build begins.
@@ -34,6 +37,7 @@ impl Rooms {
         Self {
             store,
             asked: Mutex::default(),
+            volumes: Mutex::default(),
             ended: watch::Sender::new(0),
             held: watch::Sender::new(false),
             rebuilds: watch::Sender::new(0),
@@ -123,6 +127,10 @@ impl Actions for Rooms {
         self.note("wake");
     }
 
+    fn judge<'a>(&'a self, _: Option<&'a App>, _: &'a Change, _: &'a By) -> Doing<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn publish(&self) -> Doing<'_, ()> {
         self.note("publish");
         Box::pin(async {
@@ -156,6 +164,19 @@ impl Actions for Rooms {
 
     fn clean_up(&self, app: App) {
         self.note(format!("clean up {}", app.name));
+    }
+
+    fn volumes(&self) -> Doing<'_, BTreeMap<VolumeId, VolumeUse>> {
+        Box::pin(async { Ok(self.volumes.lock().unwrap().clone()) })
+    }
+
+    fn drop_volumes(&self, _: AppId) -> Doing<'_, ()> {
+        self.note("drop volumes");
+        Box::pin(async { Ok(()) })
+    }
+
+    fn drain_state(&self, _: DrainId) -> Option<DrainState> {
+        None
     }
 
     fn live(&self, _: AppId) -> Doing<'_, BTreeMap<InstanceId, Live>> {

@@ -11,7 +11,7 @@ use super::{Committed, expect};
 use crate::events::NewEvent;
 use crate::row::{to_int, to_json};
 use crate::store::{Write, id_time, random};
-use crate::{Store, StoreError, config, deployments, releases};
+use crate::{Store, StoreError, config, deployments, releases, volumes};
 
 /// What comes into being while the effects are applied.
 struct Progress {
@@ -200,6 +200,8 @@ async fn one(
         Effect::Scale { process, to, .. } => {
             settings.scale.insert(process.clone(), *to);
         }
+        Effect::CreateVolume(new) => volumes::insert(write, progress.app.id, new).await?,
+        Effect::RemoveVolume { id, .. } => volumes::remove(write, *id).await?,
         Effect::Stop => settings.stopped = true,
         Effect::Start => settings.stopped = false,
         Effect::Restart => settings.restarts += 1,

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use crate::apps::existing;
 use crate::row::Columns;
-use crate::{Store, StoreError, config, releases};
+use crate::{Store, StoreError, config, releases, volumes};
 
 pub(super) async fn state(
     store: &Store,
@@ -54,6 +54,7 @@ pub(super) async fn state(
         target_config,
         newest_release: releases::newest_number(db, app.id).await?,
         domains,
+        volumes: volumes::of_app(db, app.id).await?,
         others,
         app: Some(app),
         ..state

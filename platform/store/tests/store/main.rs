@@ -3,15 +3,19 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod access;
+mod app_values;
 mod builds;
 mod changes;
 mod config;
 mod deployments;
+mod drains;
 mod events;
+mod extensions;
 mod instances;
 mod opening;
 mod routes;
 mod sweep;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -122,6 +126,7 @@ fn image(n: u8) -> Image {
             release: None,
             runtime: Runtime::Container,
             formation: BTreeMap::new(),
+            wasm: berth_model::manifest::WasmSettings::default(),
         },
     }
 }

@@ -1,0 +1,118 @@
+//! A component from a file: judged, compiled, linked. Compiled code is kept for the next time.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use berth_extensions::aot::component_bytes_max;
+use berth_extensions::powers::Allowed;
+use berth_extensions::{AotCache, Code, EngineKind, Extensions, Limits, MacKey, check_extension};
+use berth_model::Digest;
+use berth_model::extension::ExtensionManifest;
+use sha2::{Digest as _, Sha256};
+
+/// A component that was judged.
+pub(super) struct Component {
+    pub(super) bytes: Vec<u8>,
+    pub(super) digest: Digest,
+    pub(super) manifest: ExtensionManifest,
+    pub(super) limits: Limits,
+}
+
+impl Component {
+    /// Reads and judges a file.
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let cannot = || format!("cannot read {}", path.display());
+        let max = component_bytes_max(EngineKind::Extensions);
+        let mut bytes = Vec::new();
+        let file = File::open(path).with_context(cannot)?;
+        file.take(max + 1).read_to_end(&mut bytes).with_context(cannot)?;
+        if bytes.len() as u64 > max {
+            bail!("{} is larger than {} MiB, which is the limit", path.display(), max >> 20);
+        }
+        let manifest = check_extension(&bytes).with_context(|| path.display().to_string())?;
+        let limits = Limits::asked(manifest.kind, &manifest.limits);
+        let digest = Digest::from_sha256(Sha256::digest(&bytes).into());
+        Ok(Self { bytes, digest, manifest, limits })
+    }
+
+    /// All that the manifest asks for.
+    pub(super) fn allowed(&self) -> Arc<Allowed> {
+        Arc::new(Allowed::all(self.manifest.capabilities.clone()))
+    }
+
+    /// The machine code.
+    pub(super) async fn code(&self) -> Result<Code> {
+        let folder = folder()?;
+        let cache = AotCache::open(&folder, key(&folder)?, env!("CARGO_PKG_VERSION"))?;
+        let bytes = self.bytes.clone();
+        let compiled = cache.code(EngineKind::Extensions, self.digest, |out| async move {
+            let compile = move || {
+                berth_extensions::compile(EngineKind::Extensions, &bytes[..], File::from(out))
+                    .map_err(|error| error.to_string())
+            };
+            tokio::task::spawn_blocking(compile).await.map_err(|error| error.to_string())?
+        });
+        Ok(compiled.await?)
+    }
+
+    /// The configuration that a platform would give, with the schema's defaults.
+    pub(super) fn config(&self, set: &serde_json::Value) -> Result<Arc<serde_json::Value>> {
+        let mut config = set.as_object().cloned().unwrap_or_default();
+        let properties = self.manifest.config_schema["properties"].as_object();
+        for (name, property) in properties.into_iter().flatten() {
+            if let Some(default) = property.get("default") {
+                config.entry(name).or_insert_with(|| default.clone());
+            }
+        }
+        let config = serde_json::Value::Object(config);
+        let schema = jsonschema::validator_for(&self.manifest.config_schema)
+            .context("the manifest's config.schema is not a JSON Schema")?;
+        if let Err(error) = schema.validate(&config) {
+            bail!("the configuration is not what config.schema allows: {error}");
+        }
+        Ok(Arc::new(config))
+    }
+}
+
+/// The engine.
+pub(super) fn engine() -> Result<Extensions> {
+    Ok(Extensions::new()?)
+}
+
+/// Compiled code of this user.
+fn folder() -> Result<PathBuf> {
+    let set = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = set("XDG_CACHE_HOME")
+        .or_else(|| set("HOME").map(|home| home.join(".cache")))
+        .context("set HOME or XDG_CACHE_HOME: compiled code is kept there")?;
+    let folder = cache.join("berth/compiled");
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// The key of the folder, made with it: what others put there is compiled again.
+fn key(folder: &Path) -> Result<MacKey> {
+    let path = folder.join("key");
+    let read = || -> Option<[u8; 32]> { std::fs::read(&path).ok()?.try_into().ok() };
+    if let Some(key) = read() {
+        return Ok(MacKey::new(key));
+    }
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
+    // Another program may have made one meanwhile: the first stays.
+    let made = File::options().write(true).create_new(true).mode(0o600).open(&path);
+    if made.and_then(|mut file| file.write_all(&key)).is_err()
+        && let Some(key) = read()
+    {
+        return Ok(MacKey::new(key));
+    }
+    Ok(MacKey::new(key))
+}
