@@ -32,6 +32,12 @@
 //! | GET, POST `/v1/teams` | `CreateTeam` -> `Page<TeamView>`, `TeamView` |
 //! | GET `/v1/stacks`; POST `/v1/stacks/{stack}/update` | -> `Page<StackView>`, `Vec<StackView>` when it is made |
 //! | GET (`?app=`), POST `/v1/drains`; GET, DELETE `/v1/drains/{drain}` | `CreateDrain` -> `Page<DrainView>`, `DrainView` |
+//! | GET, POST `/v1/extensions` (a component; `?review=`, `accept`, `granted`, `apps`, `config`) | -> `Page<ExtensionView>`, `ExtensionInstalled` or `ExtensionReview`; `NeedsApproval` (409) |
+//! | GET, DELETE `/v1/extensions/{extension}` (`E`) | -> `ExtensionDetails` |
+//! | PUT `E/config`, `E/apps`; POST `E/grant` | the configuration, `ExtensionApps`, `GrantExtension` -> `ExtensionView` |
+//! | PUT, DELETE `E/secrets/{secret}` | `SetExtensionSecret` |
+//! | POST `E/disable`, `E/resume`; POST `/v1/extensions/disable` | -> `ExtensionView`; the names |
+//! | GET `E/log` (`?lines=`); GET `E/deliveries`; POST `E/replay` | `ReplayEvents` -> `Page<ExtensionLogLine>` or events of it, `Page<DeliveryView>`, `Replayed` |
 //! | GET `/metrics` | -> the text form of Prometheus |
 //! | GET `/v1/events` (`?after=&app=`) | -> `Page<EventView>`, or events of `EventView` |
 //! | POST `/v1/down` (`?grace_ms=`) | -> 202 |
@@ -46,6 +52,7 @@ pub mod app;
 pub mod build;
 pub mod config;
 pub mod drain;
+pub mod extension;
 pub mod problem;
 pub mod process;
 pub mod release;
@@ -59,6 +66,7 @@ pub use app::*;
 pub use build::*;
 pub use config::*;
 pub use drain::*;
+pub use extension::*;
 pub use problem::*;
 pub use process::*;
 pub use release::*;

@@ -16,6 +16,7 @@ mod document;
 mod domains;
 mod drains;
 mod events;
+mod extensions;
 mod extract;
 mod guard;
 mod idempotency;
@@ -50,6 +51,7 @@ pub use actions::{
     ActionError, Actions, Doing, Input, Live, LogEntry, LogFilter, LogStream, NewRun, Output,
     Session, StackPart, VolumeUse,
 };
+pub use extensions::{Deciding, ExtensionActions};
 
 /// Most bytes of a request's body.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -74,6 +76,7 @@ pub struct Platform {
     pub private_drains: bool,
     streams: Arc<Semaphore>,
     failures: Semaphore,
+    uploads: Semaphore,
     under_way: idempotency::UnderWay,
 }
 
@@ -97,6 +100,7 @@ impl Platform {
             private_drains: false,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             failures: Semaphore::new(auth::FAILURES_MAX),
+            uploads: Semaphore::new(extensions::UPLOADS_MAX),
             under_way: idempotency::UnderWay::default(),
         }
     }
@@ -167,5 +171,18 @@ fn operations() -> OpenApiRouter<Arc<Platform>> {
         .routes(routes!(stacks::update_stack))
         .routes(routes!(drains::list_drains, drains::create_drain))
         .routes(routes!(drains::show_drain, drains::remove_drain))
+        .routes(routes!(extensions::list_extensions, extensions::install_extension))
+        .routes(routes!(extensions::show_extension, extensions::remove_extension))
+        .routes(routes!(extensions::configure_extension))
+        .routes(routes!(extensions::set_extension_secret, extensions::remove_extension_secret))
+        .routes(routes!(extensions::grant_extension))
+        .routes(routes!(extensions::set_extension_apps))
+        .routes(routes!(extensions::disable_extension))
+        .routes(routes!(extensions::disable_extensions))
+        .routes(routes!(extensions::resume_extension))
+        .routes(routes!(extensions::extension_log))
+        .routes(routes!(extensions::list_deliveries))
+        .routes(routes!(extensions::replay_events))
+        .routes(routes!(extensions::metrics))
         .routes(routes!(events::list_events))
 }

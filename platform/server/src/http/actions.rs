@@ -18,6 +18,7 @@ use berth_store::By;
 use futures_util::Stream;
 use tokio::sync::mpsc;
 
+use super::extensions::ExtensionActions;
 use crate::drains::DrainState;
 
 /// The future of an action.
@@ -178,6 +179,9 @@ pub trait Actions: Send + Sync + 'static {
     /// Removes the disks of an app's removed volumes. One that an ending instance still has goes
     /// later.
     fn drop_volumes(&self, app: AppId) -> Doing<'_, ()>;
+
+    /// What is decided of extensions.
+    fn extensions(&self) -> &dyn ExtensionActions;
 
     /// How a log drain does; nothing where it does not run.
     fn drain_state(&self, id: DrainId) -> Option<DrainState>;

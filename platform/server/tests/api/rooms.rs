@@ -6,7 +6,6 @@ use std::sync::Mutex;
 
 use axum::body::Bytes;
 use berth_api::{Check, ExitView, Size};
-use berth_model::plan::Change;
 use berth_model::log::{LogRecord, LogStream as Stream};
 use berth_model::{
     App, AppId, Build, BuildId, Caller, Digest, DrainId, InstanceId, InstanceRecord, InstanceRole,
