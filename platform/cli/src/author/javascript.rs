@@ -59,5 +59,5 @@ async fn version(node: &Path, output: &Output) -> Option<u32> {
     let mut command = Command::new(node);
     command.arg("--version");
     let said = build::tool("Asking node", &mut command, output).await.ok()?;
-    String::from_utf8_lossy(&said).trim().strip_prefix('v')?.split('.').next()?.parse().ok()
+    String::from_utf8_lossy(&said.stdout).trim().strip_prefix('v')?.split('.').next()?.parse().ok()
 }
