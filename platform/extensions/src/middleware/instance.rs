@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::Store;
 use wasmtime::component::{
     ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Lower, Resource, TypedFunc,
@@ -24,8 +24,10 @@ use crate::powers::{self, State};
 
 /// Calls after which an instance is dropped: what it leaks goes with it.
 const CALLS_MAX: u32 = 1_000;
+/// Calls of one middleware at once: one that waits in each of them leaves places for the others.
+pub(super) const CALLS_AT_ONCE_MAX: usize = 16;
 /// Instances that wait for calls.
-const IDLE_MAX: usize = 16;
+const IDLE_MAX: usize = CALLS_AT_ONCE_MAX;
 
 type OnRequest = TypedFunc<(Resource<Request>,), (Option<Reply>,)>;
 type OnResponse = TypedFunc<(Resource<Response>,), ()>;
@@ -43,6 +45,8 @@ pub(super) struct Instances {
     pub(super) pre: InstancePre<State>,
     pub(super) exports: Exports,
     pub(super) budget: MemoryBudget,
+    /// Calls at once, of this one.
+    pub(super) own_places: Semaphore,
     /// Calls at once, of all middlewares.
     pub(super) places: Arc<Semaphore>,
     pub(super) idle: Mutex<Vec<Warm>>,
@@ -122,16 +126,9 @@ impl Instances {
         if !shared.allows() {
             return (head, Err(MiddlewareError::Resting));
         }
-        let wall_max = Duration::from_millis(u64::from(shared.config.limits.wall_ms_max));
-        let place = match self.places.try_acquire() {
-            Ok(place) => place,
-            Err(_) => match tokio::time::timeout(wall_max, self.places.acquire()).await {
-                Ok(Ok(place)) => place,
-                _ => {
-                    shared.note_refused();
-                    return (head, Err(MiddlewareError::Overload));
-                }
-            },
+        let Some(place) = self.place(shared).await else {
+            shared.note_refused();
+            return (head, Err(MiddlewareError::Overload));
         };
         let _ticking = self.running.ticker.run();
         let started = Instant::now();
@@ -156,6 +153,20 @@ impl Instances {
                 (head, Err(MiddlewareError::Guest(ended)))
             }
         }
+    }
+
+    /// Waits for a place no longer than a call may take.
+    async fn place(&self, shared: &Shared) -> Option<[SemaphorePermit<'_>; 2]> {
+        if let (Ok(own), Ok(place)) = (self.own_places.try_acquire(), self.places.try_acquire()) {
+            return Some([own, place]);
+        }
+        let wall_max = Duration::from_millis(u64::from(shared.config.limits.wall_ms_max));
+        let both = async {
+            // Whoever waits for one of its own holds none of the others'.
+            let own = self.own_places.acquire().await.ok()?;
+            Some([own, self.places.acquire().await.ok()?])
+        };
+        tokio::time::timeout(wall_max, both).await.ok().flatten()
     }
 
     fn take(&self) -> Option<Warm> {
@@ -196,7 +207,7 @@ impl Instances {
     }
 
     fn fresh(&self, shared: &Arc<Shared>) -> wasmtime::Result<Warm> {
-        let session = shared.session();
+        let session = powers::veiled(shared.session()).0;
         let limits = session.limits;
         let meter = Arc::new(Meter::new(limits));
         let mut sandbox = Sandbox::new(

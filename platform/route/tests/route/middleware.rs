@@ -285,6 +285,8 @@ async fn one_that_keeps_failing_is_not_called_until_it_is_resumed() {
     let (extension, component, state) = router.event(judged).await;
     assert_eq!(state, BreakerState::Quarantined);
     assert_eq!(router.get("/").await.code(), Some("middleware"), "it is not called");
+    let late = soon(RouterClient::connect(&router.control)).await.unwrap();
+    assert_eq!(late.hello().quarantined, [(extension.clone(), component)]);
     router.client.resume(extension, component).await.unwrap();
     router
         .client
@@ -295,6 +297,8 @@ async fn one_that_keeps_failing_is_not_called_until_it_is_resumed() {
         .await
         .unwrap();
     assert_eq!(router.get("/").await.status, 200);
+    let late = soon(RouterClient::connect(&router.control)).await.unwrap();
+    assert!(late.hello().quarantined.is_empty());
     router.end().await;
 }
 

@@ -145,6 +145,9 @@ impl request_filter::Guest for Middleware {
             "status" => reply(99, &[], Vec::new()),
             "header" => reply(200, &[("a b", "1")], Vec::new()),
             "long" => reply(200, &[], vec![b'a'; (1 << 20) + 1]),
+            "full" => reply(200, &[], vec![b'a'; 1 << 20]),
+            "wide" => reply(200, &[("x-wide", &"a".repeat(64 << 10))], Vec::new()),
+            "many" => reply(200, &[("x-many", "a"); 129], Vec::new()),
             "calls-of-instance" => say(calls.to_string()),
             "config" => say(config::document()),
             "secret" => say(match secrets::open("one") {
