@@ -79,9 +79,8 @@ impl Veil {
             Value::String(text) => Value::String(self.veiled(&text)),
             Value::Array(items) => items.into_iter().map(|item| self.veiled_value(item)).collect(),
             Value::Object(map) => {
-                let entry = |(key, item): (String, Value)| {
-                    (self.veiled(&key), self.veiled_value(item))
-                };
+                let entry =
+                    |(key, item): (String, Value)| (self.veiled(&key), self.veiled_value(item));
                 Value::Object(map.into_iter().map(entry).collect())
             }
             plain => plain,
