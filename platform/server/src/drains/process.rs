@@ -7,7 +7,6 @@ use berth_model::extension::ExtensionId;
 
 /// What one call of a processor takes, about: what its limits of time are made for.
 const PART_BYTES: usize = 64 * 1024;
-const PART_LINES: usize = 500;
 
 /// What a processor gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,14 +133,11 @@ impl Way<'_> {
 /// its rest, so that what is to be hidden in it is seen whole; the reader bounds such a line.
 fn parts(batch: Vec<Entry>) -> Vec<Vec<Entry>> {
     let mut parts = vec![Vec::new()];
-    let (mut bytes, mut count, mut open) = (0, 0, std::collections::BTreeSet::new());
+    let (mut bytes, mut open) = (0, std::collections::BTreeSet::new());
     for entry in batch {
-        if open.is_empty()
-            && count > 0
-            && (bytes + entry.bytes() > PART_BYTES || count >= PART_LINES)
-        {
+        if open.is_empty() && bytes > 0 && bytes + entry.bytes() > PART_BYTES {
             parts.push(Vec::new());
-            (bytes, count) = (0, 0);
+            bytes = 0;
         }
         let stream = (entry.instance.clone(), entry.stream.clone());
         if entry.partial {
@@ -150,7 +146,6 @@ fn parts(batch: Vec<Entry>) -> Vec<Vec<Entry>> {
             open.remove(&stream);
         }
         bytes += entry.bytes();
-        count += 1;
         if let Some(part) = parts.last_mut() {
             part.push(entry);
         }
@@ -256,6 +251,7 @@ mod tests {
         let other = Entry { instance: "web.2".into(), ..entry() };
         let sizes = |batch| parts(batch).iter().map(Vec::len).collect::<Vec<_>>();
         assert_eq!(sizes(vec![cut.clone(), other, cut, entry(), entry()]), [4, 1]);
-        assert_eq!(sizes(vec![entry(); PART_LINES + 1]), [PART_LINES, 1]);
+        let fit = PART_BYTES / entry().bytes();
+        assert_eq!(sizes(vec![entry(); fit + 1]), [fit, 1]);
     }
 }

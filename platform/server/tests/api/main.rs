@@ -80,7 +80,7 @@ impl Api {
             app: Some(app.id),
             url: "syslog+tcp://logs.example.com".parse().unwrap(),
             ca: None,
-            private: false,
+            reach: berth_model::drain::Reach::Public,
             processors: Vec::new(),
         };
         let drain = store.create_drain(&drain, &by()).await.unwrap().unwrap().id.to_string();
