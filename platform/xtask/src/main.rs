@@ -11,6 +11,7 @@ mod shell;
 mod test;
 mod up;
 mod vm;
+mod wit;
 
 use std::process::ExitCode;
 

@@ -53,6 +53,7 @@ pub(crate) fn for_test() -> Result<()> {
     let all: Vec<_> = PLATFORM.iter().chain(TESTS).copied().collect();
     packages(&all)?;
     node()?;
+    python()?;
     targets()
 }
 
@@ -85,12 +86,21 @@ fn packages(wanted: &[(&str, &str)]) -> Result<()> {
     })
 }
 
-/// npm makes the lockfiles of the applications that the tests fetch.
+/// npm makes the lockfiles of the applications that the tests fetch, and fetches the tools that
+/// extensions in JavaScript are built with.
 fn node() -> Result<()> {
     if shell::has("npm") {
         return Ok(());
     }
     packages(&[("nodejs", "/usr/bin/node"), ("npm", "/usr/bin/npm")])
+}
+
+/// A virtual environment holds the tools that extensions in Python are built with.
+fn python() -> Result<()> {
+    if shell::capture(shell::command("python3").args(["-c", "import ensurepip, venv"])).is_ok() {
+        return Ok(());
+    }
+    packages(&[("python3-venv", "/usr/share/doc/python3-venv")])
 }
 
 fn targets() -> Result<()> {
