@@ -76,8 +76,7 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
     blobs.clear_unfinished()?;
     let cache =
         AotCache::open(data.root.join("aot"), MacKey::new(key.derive("aot")), &programs.build_id)?;
-    let compiler =
-        Compiler { agent: agent.clone(), cache: Arc::new(cache), blobs: Arc::new(blobs.clone()) };
+    let compiler = Compiler::new(agent.clone(), Arc::new(cache), Arc::new(blobs.clone()));
     let policy = Arc::new(Policy {
         roles_only: config.build.roles_only,
         roles: config.build.roles.clone(),
@@ -186,6 +185,9 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         config.wasm.values_mib_max,
     ));
     tokio::spawn(extensions.clone().deliver());
+    if let Some(folder) = config.extensions.folder {
+        tokio::spawn(extensions.clone().follow_folder(folder, config.extensions.reload));
+    }
     tokio::spawn(collector.run());
 
     let end = CancellationToken::new();

@@ -7,8 +7,10 @@ mod changes;
 mod document;
 mod guard;
 mod listener;
+mod overrides;
 mod rooms;
 mod sessions;
+mod shelf;
 mod streams;
 mod volumes;
 
