@@ -2,9 +2,10 @@
 //!
 //! Stands between an extension and the one who does what it asks for. Whatever secret the extension
 //! opened, its value is replaced where the extension writes it into its log, an event, a measure or
-//! an error: by its own words, in what a server sent back, or in the message of a panic.
+//! an error: by its own words, in what a server sent back, or in the message of a panic. That is
+//! for mistakes; who may read a secret can write it down in other words.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -29,38 +30,48 @@ pub(crate) fn veiled(session: Session) -> (Session, Arc<Veil>) {
 /// Another host's powers, behind a veil.
 pub(crate) struct Veil {
     host: Arc<dyn PowerHost>,
-    /// What is replaced, and the name of the secret; the longest first.
-    hidden: Mutex<Vec<(String, String)>>,
+    hidden: Mutex<Hidden>,
 }
 
-impl Veil {
-    fn hide(&self, name: &str, value: &SecretValue) {
+/// What is replaced, and the name of the secret; the longest first.
+#[derive(Default)]
+struct Hidden(Vec<(String, String)>);
+
+impl Hidden {
+    fn add(&mut self, name: &str, value: &SecretValue) {
         // What is no text cannot be written into one.
         let Ok(text) = std::str::from_utf8(&value.0) else { return };
-        let text = text.trim();
-        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        let lines: Vec<&str> = text.trim().lines().map(str::trim).collect();
         let bytes_min = if lines.len() > 1 { LINE_BYTES_MIN } else { BYTES_MIN };
-        let mut hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
         for line in lines.into_iter().filter(|line| line.len() >= bytes_min) {
             // As it is, and as it stands in a line that was made fit to be shown.
             for form in [line.to_owned(), printable(line, usize::MAX)] {
-                if !hidden.iter().any(|(known, _)| *known == form) {
-                    hidden.push((form, name.to_owned()));
+                if !self.0.iter().any(|(known, _)| *known == form) {
+                    self.0.push((form, name.to_owned()));
                 }
             }
         }
-        hidden.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
+        self.0.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
     }
 
-    /// The text without the values.
-    pub(crate) fn veiled(&self, text: &str) -> String {
+    fn veiled(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for (value, name) in &*self.hidden.lock().unwrap_or_else(PoisonError::into_inner) {
+        for (value, name) in &self.0 {
             if text.contains(value) {
                 text = text.replace(value, &format!("[secret {name}]"));
             }
         }
         text
+    }
+}
+
+impl Veil {
+    fn hidden(&self) -> MutexGuard<'_, Hidden> {
+        self.hidden.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn veiled(&self, text: &str) -> String {
+        self.hidden().veiled(text)
     }
 
     /// An error without the values.
@@ -127,7 +138,7 @@ impl PowerHost for Veil {
     async fn secret(&self, name: &str) -> Result<Option<SecretValue>, PowerError> {
         let found = self.host.secret(name).await?;
         if let Some(value) = &found {
-            self.hide(name, value);
+            self.hidden().add(name, value);
         }
         Ok(found)
     }
@@ -153,5 +164,40 @@ impl PowerHost for Veil {
         let pair = |(key, value): (String, String)| (key, self.veiled(&value));
         let labels = measure.labels.into_iter().map(pair).collect();
         self.host.measure(Measure { labels, ..measure })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hiding(secrets: &[(&str, &str)]) -> impl Fn(&str) -> String + use<> {
+        let mut hidden = Hidden::default();
+        for (name, value) in secrets {
+            hidden.add(name, &SecretValue(value.as_bytes().to_vec()));
+        }
+        move |text| hidden.veiled(text)
+    }
+
+    #[test]
+    fn a_value_is_hidden_as_it_is_and_as_it_is_shown() {
+        let veiled = hiding(&[("one", "sword\u{7}fish\n")]);
+        assert_eq!(veiled("a sword\u{7}fish!"), "a [secret one]!");
+        assert_eq!(veiled("a sword\\u{7}fish!"), "a [secret one]!");
+        assert_eq!(veiled("a swordfish!"), "a swordfish!");
+    }
+
+    #[test]
+    fn each_line_of_a_value_is_hidden_but_for_those_that_say_nothing() {
+        let key = "-----BEGIN KEY-----\nMIIEvQIBADAN\nBgkq\n-----END KEY-----\n";
+        let veiled = hiding(&[("key", key)]);
+        assert_eq!(veiled("it is MIIEvQIBADAN"), "it is [secret key]");
+        assert_eq!(veiled("Bgkq"), "Bgkq");
+    }
+
+    #[test]
+    fn a_value_within_another_does_not_uncover_its_rest() {
+        let veiled = hiding(&[("short", "hunter"), ("long", "hunter2000"), ("tiny", "abc")]);
+        assert_eq!(veiled("hunter2000 hunter abc"), "[secret long] [secret short] abc");
     }
 }
