@@ -1,4 +1,5 @@
-//! Builds and tests again after every change of a source, and puts what passed where a platform finds it.
+//! Builds and tests again after every change of a source, and puts what passed where a platform
+//! finds it.
 //!
 //! It looks at the files' times and lengths twice a second, so it works on every file system, and
 //! never at what a build itself writes.
