@@ -271,6 +271,11 @@ world demo { import idle; export handler; }
     }
 
     #[test]
+    fn the_interfaces_of_this_tree_keep_what_was_released() {
+        check().unwrap();
+    }
+
+    #[test]
     fn additions_pass() {
         for (old, new) in [
             ("interface handler", "interface more { ask: func(); }\ninterface handler"),
