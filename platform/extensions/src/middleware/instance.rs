@@ -19,13 +19,16 @@ use super::shared::Shared;
 use super::wit::berth::middleware::types::Reply;
 use crate::aot::LoadError;
 use crate::engine::Running;
-use crate::limits::{self, Fault, GuestError, MemoryBudget, MemoryLimiter, Meter, Sandbox};
-use crate::powers::{self, State};
+use crate::limits::{self, Fault, GuestError, Limits, MemoryBudget, MemoryLimiter, Meter, Sandbox};
+use crate::powers::{self, Session, State};
 
 /// Calls after which an instance is dropped: what it leaks goes with it.
 const CALLS_MAX: u32 = 1_000;
 /// Calls of one middleware at once: one that waits in each of them leaves places for the others.
 pub(super) const CALLS_AT_ONCE_MAX: usize = 16;
+/// Longest start of a component that is loaded, milliseconds; of processor time it has what a call
+/// has.
+const START_WALL_MS_MAX: u32 = 5_000;
 /// Instances that wait for calls.
 const IDLE_MAX: usize = CALLS_AT_ONCE_MAX;
 
@@ -92,17 +95,17 @@ impl Instances {
         self.call::<Response, _>(shared, head, at, |functions| functions.response).await
     }
 
-    /// Makes the first instance, so that a component that cannot start is never swapped in.
+    /// Makes an instance, so that a component that cannot start is never swapped in. No request
+    /// waits for it: a machine that is busy just now is no reason to refuse a component.
     pub(super) async fn prepare(&self, shared: &Arc<Shared>) -> Result<(), LoadError> {
         let _ticking = self.running.ticker.run();
         let link = |error: wasmtime::Error| LoadError::Link(format!("{error:#}"));
-        let mut warm = self.fresh(shared).map_err(link)?;
+        let limits = Limits { wall_ms_max: START_WALL_MS_MAX, ..shared.config.limits };
+        let mut warm = self.fresh(shared, limits).map_err(link)?;
         let meter = Arc::clone(&warm.meter);
         match meter.bound(warm.instantiate(self)).await {
-            Some(Ok(())) => {
-                self.keep(warm);
-                Ok(())
-            }
+            // Its clock is not that of a call, so no call gets it.
+            Some(Ok(())) => Ok(()),
             Some(Err(error)) => {
                 let ended = warm.explain(&error);
                 Err(LoadError::Link(format!("it does not start: {}", ended.message)))
@@ -132,7 +135,7 @@ impl Instances {
         };
         let _ticking = self.running.ticker.run();
         let started = Instant::now();
-        let warm = self.take().map_or_else(|| self.fresh(shared), Ok);
+        let warm = self.take().map_or_else(|| self.fresh(shared, shared.config.limits), Ok);
         let Ok(mut warm) = warm else {
             shared.note_refused();
             return (head, Err(MiddlewareError::Overload));
@@ -206,9 +209,8 @@ impl Instances {
         drop(old);
     }
 
-    fn fresh(&self, shared: &Arc<Shared>) -> wasmtime::Result<Warm> {
-        let session = powers::veiled(shared.session()).0;
-        let limits = session.limits;
+    fn fresh(&self, shared: &Arc<Shared>, limits: Limits) -> wasmtime::Result<Warm> {
+        let session = powers::veiled(Session { limits, ..shared.session() }).0;
         let meter = Arc::new(Meter::new(limits));
         let mut sandbox = Sandbox::new(
             Arc::clone(&meter),

@@ -428,7 +428,11 @@ async fn a_reload_under_load_fails_no_request_and_the_new_version_answers() {
     let version = |n: u32| {
         let set = serde_json::json!({ "x-version": n.to_string() });
         let config = serde_json::json!({ "response": { "set": set } });
-        Installed::plugin("header-rules", config)
+        let mut version = Installed::plugin("header-rules", config);
+        // A busy machine is not what this is about.
+        version.config.limits =
+            Limits { cpu_ms_max: 500, wall_ms_max: 5_000, ..Limits::MIDDLEWARE };
+        version
     };
     let router = behind(&app, &[&version(0)]).await;
     let address = router.address;
