@@ -44,8 +44,7 @@ impl Registry {
     ) -> bool {
         let live: Option<Arc<Live>> = self.live(id);
         let news = |live: &Arc<Live>| {
-            live.row.version.component == component
-                && live.row.state != ExtensionState::Quarantined
+            live.row.version.component == component && live.row.state != ExtensionState::Quarantined
         };
         if let Some(live) = live.filter(news) {
             self.broke(&live, state).await;

@@ -10,22 +10,28 @@ use std::time::Duration;
 use berth_model::plan::Change;
 use berth_store::ExtensionState;
 use berthd::extensions::{Choice, ExtensionError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
 };
 use serde_json::json;
-use tokio::io::unix::AsyncFd;
 
 use crate::guests::{component, everything_but, hook, manifest, policy};
-use crate::support::{World, by, capabilities, configure, digest, does, id, within};
+use crate::support::{World, by, capabilities, configure, digest, does, eventually, id, within};
 
 /// Listens as an agent does, and never answers.
-fn deaf_agent(path: &Path) -> AsyncFd<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+fn deaf_agent(path: &Path) -> OwnedFd {
+    let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+    let socket = socket_with(AddressFamily::UNIX, kind, flags, None).unwrap();
     bind(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
     listen(&socket, 4).unwrap();
-    AsyncFd::new(socket).unwrap()
+    socket
+}
+
+/// Whether somebody asks the agent for something.
+fn is_asked(agent: &OwnedFd) -> bool {
+    let mut wanted = [PollFd::new(agent, PollFlags::IN)];
+    poll(&mut wanted, Some(&Timespec::default())).unwrap() > 0
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -47,7 +53,7 @@ async fn recovery_waits_for_no_call_and_no_compilation() {
         let world = Arc::clone(&world);
         tokio::spawn(async move { world.registry.install(slow, Choice::default(), by()).await })
     };
-    let _asked = within("a request to compile", agent.readable()).await.unwrap();
+    eventually("a request to compile", async || is_asked(&agent).then_some(())).await;
 
     let registry = &world.registry;
     within("recovery", async {
