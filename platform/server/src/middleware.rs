@@ -74,7 +74,10 @@ impl Chains {
 
     /// Components that a router calls no longer, as it says when it is connected, and that is news.
     pub(crate) fn unknown(&self, hello: &RouterHello) -> Vec<(ExtensionId, Digest)> {
-        let state = self.state();
+        let mut state = self.state();
+        // What the store knows is none: an operator may resume it from this moment on.
+        let stored = hello.quarantined.iter().filter(|key| self.is_quarantined(key));
+        state.quarantined.extend(stored.cloned());
         let known = |key: &&(ExtensionId, Digest)| !state.quarantined.contains(*key);
         hello.quarantined.iter().filter(known).cloned().collect()
     }
@@ -185,6 +188,8 @@ impl Chains {
                     state.quarantined.insert(key.clone());
                     false
                 }
+                // The row at hand may be older than what the router said meanwhile.
+                _ if self.is_quarantined(&key) => false,
                 ExtensionState::Active | ExtensionState::Disabled | ExtensionState::Waiting => {
                     state.quarantined.remove(&key)
                 }
@@ -194,6 +199,13 @@ impl Chains {
             client.resume(key.0, key.1).await?;
         }
         Ok(())
+    }
+
+    fn is_quarantined(&self, (id, component): &(ExtensionId, Digest)) -> bool {
+        self.registry.live(id).is_some_and(|live| {
+            live.row.version.component == *component
+                && live.row.state == ExtensionState::Quarantined
+        })
     }
 
     async fn wanted(&self, live: Arc<Live>) -> Result<Wanted, StoreError> {
