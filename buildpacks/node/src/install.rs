@@ -225,7 +225,11 @@ fn command(manager: &Manager, runtime: &Runtime, all: bool) -> String {
         }
         (Tool::Berry, locked) => {
             let strict = if locked { " --immutable" } else { "" };
-            let focus = if all { String::new() } else { format!("\n{program} workspaces focus --all --production") };
+            let focus = if all {
+                String::new()
+            } else {
+                format!("\n{program} workspaces focus --all --production")
+            };
             format!("{program} install{strict}{focus}")
         }
     }

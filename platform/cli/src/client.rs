@@ -76,12 +76,7 @@ impl Client {
         Err(self.refused(&method, path, status, &text).await)
     }
 
-    async fn exchange(
-        &self,
-        method: &Method,
-        path: &str,
-        body: Body,
-    ) -> Result<Response, Failure> {
+    async fn exchange(&self, method: &Method, path: &str, body: Body) -> Result<Response, Failure> {
         let request = self
             .http
             .request(method.clone(), format!("{}{path}", self.server))

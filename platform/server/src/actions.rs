@@ -24,8 +24,8 @@ use crate::collect::Collector;
 use crate::drains::{DrainState, Drains};
 use crate::git::{GitHost, Locks};
 use crate::http::{
-    ActionError, Actions, Doing, ExtensionActions, Live, LogEntry, LogFilter, LogStream, NewRun, Session, StackPart,
-    VolumeUse,
+    ActionError, Actions, Doing, ExtensionActions, Live, LogEntry, LogFilter, LogStream, NewRun,
+    Session, StackPart, VolumeUse,
 };
 use crate::logs::{Filter, Logs};
 use crate::pipeline::Pipeline;

@@ -148,12 +148,8 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
     let push = Push::new(git, agent.clone(), repositories, blobs, config.push.limits());
     let (down, asked_down) = tokio::sync::watch::channel(None);
     let logs = Logs::new(store.clone(), agent.clone(), data.root.join("logs-wasm"));
-    let drains = Drains::new(
-        store.clone(),
-        logs.clone(),
-        Arc::new(extensions.clone()),
-        Some(network.base),
-    );
+    let drains =
+        Drains::new(store.clone(), logs.clone(), Arc::new(extensions.clone()), Some(network.base));
     let actions = RoomActions {
         pipeline: pipeline.clone(),
         push: push.clone(),

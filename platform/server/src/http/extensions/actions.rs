@@ -20,8 +20,12 @@ pub trait ExtensionActions: Send + Sync {
     fn review(&self, component: Vec<u8>) -> Deciding<'_, Review>;
 
     /// Installs a component; also gives whether it is what runs.
-    fn install(&self, component: Vec<u8>, choice: Choice, by: By)
-    -> Deciding<'_, (Extension, bool)>;
+    fn install(
+        &self,
+        component: Vec<u8>,
+        choice: Choice,
+        by: By,
+    ) -> Deciding<'_, (Extension, bool)>;
 
     /// Grants what the version that waits asks for, or takes the place of the grant.
     fn grant(&self, id: ExtensionId, choice: Choice, by: By) -> Deciding<'_, Extension>;

@@ -141,9 +141,7 @@ pub(in crate::http) fn review(review: &Review) -> ExtensionReview {
         component: review.component.to_string(),
         description: text(&manifest.description),
         hash: review.hash.clone(),
-        asks: asks
-            .map(|(what, why)| CapabilityLine { what: text(what), why: text(why) })
-            .collect(),
+        asks: asks.map(|(what, why)| CapabilityLine { what: text(what), why: text(why) }).collect(),
         beyond: review.beyond.iter().map(|what| text(what)).collect(),
         installed: review.installed.clone(),
     }
