@@ -95,8 +95,8 @@ pub(super) struct InstallQuery {
 #[derive(serde::Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub(super) enum Answer {
-    Review(ExtensionReview),
-    Installed(ExtensionInstalled),
+    Review(Box<ExtensionReview>),
+    Installed(Box<ExtensionInstalled>),
 }
 
 /// Install a component, or another version of an extension that is there. A component that asks for
@@ -134,7 +134,7 @@ pub(super) async fn install_extension(
     if query.review {
         let review = view::review(&extensions.review(component).await?);
         let location = format!("/v1/extensions/{}", review.id);
-        let body = Json(Answer::Review(review));
+        let body = Json(Answer::Review(Box::new(review)));
         return Ok((StatusCode::OK, [(header::LOCATION, location)], body));
     }
     let (row, live) = extensions.install(component, choice, call.by()).await?;
@@ -150,7 +150,7 @@ pub(super) async fn install_extension(
         live,
         review: view::waiting(&row),
     };
-    Ok((status, [(header::LOCATION, location)], Json(Answer::Installed(installed))))
+    Ok((status, [(header::LOCATION, location)], Json(Answer::Installed(Box::new(installed)))))
 }
 
 /// An extension: what it was granted and by whom, its configuration, and how it does.
