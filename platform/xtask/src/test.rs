@@ -28,14 +28,17 @@ pub(crate) fn run(filter: &[&str]) -> Result<()> {
     suite("unit and room tests", &mut || {
         cargo_test(&["--workspace", "--exclude", "acceptance"], Who::Caller, filter)
     });
-    suite("buildpack tests", &mut || {
-        shell::run(
-            shell::command("cargo")
-                .current_dir(shell::root().join("buildpacks"))
-                .args(["test", "--quiet", "--locked", "--workspace"])
-                .args(filter),
-        )
-    });
+    // Guests have workspaces of their own; what is tested of them runs on the host.
+    for (name, workspace) in [("buildpack tests", "buildpacks"), ("plugin tests", "plugins")] {
+        suite(name, &mut || {
+            shell::run(
+                shell::command("cargo")
+                    .current_dir(shell::root().join(workspace))
+                    .args(["test", "--quiet", "--locked", "--workspace"])
+                    .args(filter),
+            )
+        });
+    }
     suite("container tests", &mut || {
         cargo_test(&["--workspace", "--exclude", "acceptance"], Who::Root, filter)
     });
