@@ -143,8 +143,9 @@ pub(super) async fn secret(name: &str) -> Result<String, Failure> {
 }
 
 async fn typed(name: &str) -> Result<String, Failure> {
-    let _ = write!(std::io::stderr(), "The value of {name} (it is not shown): ");
+    // Hidden first: what somebody types at the sight of the question must neither show nor be lost.
     let hidden = Hidden::enter();
+    let _ = write!(std::io::stderr(), "The value of {name} (it is not shown): ");
     let line = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
         std::io::stdin().read_line(&mut line).map(|_| line)
