@@ -26,7 +26,7 @@ const FILE_SERVER: &str = "/usr/lib/qemu/virtiofsd";
 const MEMORY: &str = "2048M";
 const DISK_BYTES: u64 = 8 << 30;
 /// Everything, from the first instruction to the last, ends within this.
-const TIME_S_MAX: u32 = 900;
+const TIME_S_MAX: u32 = 1800;
 /// The file server listens within this.
 const SERVE_WAIT: Duration = Duration::from_secs(10);
 /// Crate and test files that run there: what makes containers and needs no registry.
