@@ -12,5 +12,8 @@ pub(crate) fn start() {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_target(false)
+        // It would tell of a line that cannot be written (a full disk under a log file) by a print
+        // that panics when it cannot be written either, and end whoever logged.
+        .log_internal_errors(false)
         .try_init();
 }
