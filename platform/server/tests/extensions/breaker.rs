@@ -136,25 +136,28 @@ async fn a_call_that_ends_late_undoes_nothing_that_a_person_decided_meanwhile() 
     let next = hook("1.0.1");
     compile(&next).await;
     world.install(&hook("1.0.0"), json!({})).await;
-    let begin = async |calls: usize| {
+    let begin = || {
         let trapping = Arc::clone(&world);
-        let call = tokio::spawn(async move { trapping.hook(does("wait then trap")).await });
+        tokio::spawn(async move { trapping.hook(does("wait then trap")).await })
+    };
+    let begun = async |calls: usize| {
         eventually("a call", async || {
             let log = world.log("acme.hook").await;
             (log.iter().filter(|line| *line == "begun").count() == calls).then_some(())
         })
         .await;
-        call
     };
     // Switched off while a call is under way.
-    let call = begin(1).await;
+    let call = begin();
+    begun(1).await;
     world.registry.disable(&id("acme.hook"), by()).await.unwrap();
     assert!(!call.is_finished());
     assert!(call.await.unwrap().contains("unreachable"));
     assert_eq!(state(&world).await, ExtensionState::Disabled);
     // Replaced while a call is under way.
     world.registry.resume(&id("acme.hook"), by()).await.unwrap();
-    let call = begin(2).await;
+    let call = begin();
+    begun(2).await;
     world.registry.install(next, Choice::default(), by()).await.unwrap();
     assert!(!call.is_finished());
     assert!(call.await.unwrap().contains("unreachable"));

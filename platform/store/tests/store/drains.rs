@@ -25,7 +25,8 @@ async fn the_address_of_a_drain_is_sealed_and_shown_nowhere() {
     assert_eq!(drain.shown, "https://***@logs.example.com:443/***");
     assert_eq!(store.drain(drain.id).await.unwrap().unwrap(), drain);
     assert_eq!(store.drain_url(drain.id).await.unwrap().unwrap().reveal(), URL);
-    assert_eq!(store.drains(Some(app.team), None, None, 10).await.unwrap(), [drain.clone()]);
+    let listed = store.drains(Some(app.team), None, None, 10).await.unwrap();
+    assert_eq!(listed, std::slice::from_ref(&drain));
 
     store.remove_drain(drain.id, &by()).await.unwrap();
     assert_eq!(store.drain(drain.id).await.unwrap(), None);
