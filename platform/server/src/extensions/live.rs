@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use berth_extensions::addon::Addon;
 use berth_extensions::console::Console;
 use berth_extensions::hook::Hook;
 use berth_extensions::log_processor::LogProcessor;
@@ -31,6 +32,7 @@ const NAMES_MAX: usize = 100;
 pub(crate) enum Callable {
     Hook(Hook),
     Policy(Policy),
+    Addon(Addon),
     Console(Console),
     LogProcessor(LogProcessor),
     /// It is called elsewhere: a middleware in the router.
@@ -149,7 +151,8 @@ impl Live {
             Kind::Policy => Callable::Policy(engine.policy(&code, &allowed)?),
             Kind::Console => Callable::Console(engine.console(&code, &allowed)?),
             Kind::LogProcessor => Callable::LogProcessor(engine.log_processor(&code, &allowed)?),
-            Kind::Middleware | Kind::Addon => Callable::Elsewhere,
+            Kind::Addon => Callable::Addon(engine.addon(&code, &allowed)?),
+            Kind::Middleware => Callable::Elsewhere,
         };
         let rules = registry.inner.config.breaker;
         let same = before.filter(|old| {
@@ -320,7 +323,7 @@ impl Live {
 }
 
 /// The configuration with what the schema says of properties that are not set.
-fn with_defaults(schema: &Value, config: &Value) -> Value {
+pub(super) fn with_defaults(schema: &Value, config: &Value) -> Value {
     let mut config = config.clone();
     if let (Some(properties), Some(object)) =
         (schema.get("properties").and_then(Value::as_object), config.as_object_mut())

@@ -14,7 +14,7 @@ use berth_model::{
 use berth_store::{BuildEnd, By, Store};
 use berthd::drains::DrainState;
 use berthd::http::{
-    ActionError, Actions, Doing, Input, Live, LogEntry, LogFilter, LogStream, NewRun, Output,
+    ActionError, Actions, AddonActions, Doing, Input, Live, LogEntry, LogFilter, LogStream, NewRun, Output,
     Session, StackPart, VolumeUse,
 };
 use tokio::sync::{mpsc, watch};
@@ -172,6 +172,10 @@ impl Actions for Rooms {
     fn drop_volumes(&self, _: AppId) -> Doing<'_, ()> {
         self.note("drop volumes");
         Box::pin(async { Ok(()) })
+    }
+
+    fn addons(&self) -> &dyn AddonActions {
+        unreachable!("no test of the API makes an add-on")
     }
 
     fn drain_state(&self, _: DrainId) -> Option<DrainState> {
