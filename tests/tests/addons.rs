@@ -75,7 +75,11 @@ fn install(platform: &Platform, name: &str, granted: Option<&str>) {
     let url = format!("http://{}/v1/extensions", platform.api);
     let client = reqwest::blocking::Client::builder().no_proxy().build().unwrap();
     let post = |query: &[(&str, &str)]| -> Value {
-        let request = client.post(&url).query(query).bearer_auth(&platform.token);
+        let request = client
+            .post(&url)
+            .query(query)
+            .bearer_auth(&platform.token)
+            .header("content-type", "application/wasm");
         let answer = request.body(component.clone()).send().unwrap();
         let status = answer.status();
         let text = answer.text().unwrap();
