@@ -4,6 +4,7 @@
 //! stops everything it started, also when a test fails.
 
 pub mod browser;
+pub mod extensions;
 pub mod freeze;
 pub mod load;
 pub mod looker;

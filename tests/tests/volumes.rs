@@ -2,7 +2,9 @@
 //! the platform's own processes, and goes only when somebody says so.
 
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
+use acceptance::platform::programs;
 use acceptance::{Platform, Repository, wait_for};
 
 /// Appends what it is told to `/data/rows`, and tells of its own life there.
@@ -110,9 +112,12 @@ fn what_an_app_wrote_outlives_releases_restarts_and_the_platform() {
     platform.serve().unwrap();
     assert_eq!(get(&platform, "/rows"), "first\nsecond\nthird\n");
     let list = platform.must(&["volumes", "--app", "app"]);
-    assert!(list.contains("data") && list.contains("64MiB") && list.contains(" MiB"), "{list}");
+    let rows: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[1][..5], ["data", "app", "web", "/data", "64MiB"], "{list}");
+    assert_eq!(rows[1][6], "yes", "{list}");
     // A command beside the instance has no part in it.
-    let beside = platform.must(&["run", "--app", "app", "--", "ls", "/data"]);
+    let beside =
+        platform.must(&["run", "--app", "app", "--", "sh", "-c", "ls /data 2> /dev/null || true"]);
     assert_eq!(beside, "");
     let inside = platform.must(&["exec", "--app", "app", "web.1", "cat", "/data/rows"]);
     assert_eq!(inside, "first\nsecond\nthird\n");
@@ -165,4 +170,65 @@ fn a_volume_is_one_instances_and_goes_only_when_somebody_says_so() {
     assert_eq!(disks(&platform).len(), 1);
     platform.must(&["apps", "destroy", "--app", "app", "--yes", "--volumes"]);
     wait_for("the disk to go", 30, || disks(&platform).is_empty().then_some(()));
+}
+
+/// What `ps` shows of the app's process: the state of each instance, with its id.
+fn instances(platform: &Platform) -> Vec<(String, String)> {
+    let text = platform.must(&["--json", "ps", "--app", "app"]);
+    let page: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let items = page["items"].as_array().unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    items.iter().map(|item| (text(&item["id"]), text(&item["state"]))).collect()
+}
+
+#[test]
+fn a_platform_that_is_killed_while_it_deploys_leaves_the_volume_to_one_instance() {
+    let mut platform = Platform::start();
+    let repository = app();
+    repository.write("Procfile", "web: exec python3 app.py\n");
+    repository.commit("One process");
+    repository.deploy(&platform, "app");
+    platform.must(&["volumes", "create", "data", "--app", "app", "--path", "/data"]);
+    get(&platform, "/life");
+    for round in 0..6 {
+        let before = instances(&platform);
+        let mut restart = Command::new(programs().join("berth"))
+            .env("BERTH_SERVER", format!("http://{}", platform.api))
+            .env("BERTH_TOKEN", &platform.token)
+            .args(["ps", "restart", "--app", "app"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_for("something to happen", 30, || {
+            let now = instances(&platform);
+            let begun = now.iter().any(|(id, _)| before.iter().all(|(known, _)| known != id));
+            // By turns: the old one is on its way out, or the new one is there.
+            if round % 2 == 0 { now != before } else { begun }.then_some(())
+        });
+        if round % 3 == 0 {
+            platform.kill_agent();
+        }
+        platform.kill();
+        restart.wait().unwrap();
+        platform.serve().unwrap();
+        wait_for("one instance that is ready", 60, || {
+            let now = instances(&platform);
+            let [(id, state)] = now.as_slice() else { return None };
+            let is_new = before.iter().all(|(known, _)| known != id);
+            (state == "ready" && is_new).then_some(())
+        });
+        let rows = get(&platform, &format!("/put/{round}"));
+        assert_eq!(rows, "one\n");
+    }
+    // Each instance ended before the next one began.
+    let life = get(&platform, "/life");
+    let lines: Vec<&str> = life.lines().collect();
+    assert!(lines.len() >= 13, "{life}");
+    for (at, line) in lines.iter().enumerate() {
+        assert_eq!(*line, if at % 2 == 0 { "begin" } else { "end" }, "{life}");
+    }
+    assert_eq!(get(&platform, "/rows"), "0\n1\n2\n3\n4\n5\n");
+    assert_eq!(disks(&platform).len(), 1);
 }

@@ -7,10 +7,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth_container::{FailureCode, NetworkSettings};
 use rustix::fs::{FlockOperation, flock, fstatfs};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::agent_log::AgentLog;
@@ -70,7 +71,11 @@ fn read_id(data: &Path) -> Result<String, Failure> {
     Ok(id.to_owned())
 }
 
-/// Only one agent per data folder.
+/// How long an agent that retires may take to let go of the data folder after its answer.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+const LOCK_LOOK: Duration = Duration::from_millis(10);
+
+/// Only one agent per data folder. One that is just leaving is waited for.
 fn lock(data: &Path) -> Result<OwnedFd, Failure> {
     let path = data.join("agent.lock");
     let file: File = OpenOptions::new()
@@ -80,11 +85,18 @@ fn lock(data: &Path) -> Result<OwnedFd, Failure> {
         .mode(0o600)
         .open(&path)
         .because(|| format!("opening {}", path.display()))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
-        let message = format!("{} is locked: another agent serves it ({error})", path.display());
-        Failure::new(FailureCode::Conflict, message)
-    })?;
-    Ok(file.into())
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file.into()),
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(LOCK_LOOK),
+            Err(error) => {
+                let path = path.display();
+                let message = format!("{path} is locked: another agent serves it ({error})");
+                return Err(Failure::new(FailureCode::Conflict, message));
+            }
+        }
+    }
 }
 
 fn open(data: PathBuf, data_id: String, settings: NetworkSettings) -> Result<Context, Failure> {

@@ -21,7 +21,7 @@ pub struct ExtensionView {
     pub component: String,
     /// One sentence of its author.
     pub description: String,
-    /// `active`, `disabled` or `quarantined`.
+    /// `active`, `disabled`, `quarantined`, or `waiting` where nothing was granted to it yet.
     pub state: String,
     /// Names of the apps that it is for; absent when it is for all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,6 +113,11 @@ pub struct ExtensionHealth {
     /// The end of its rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rests_until: Option<Timestamp>,
+    /// Why it cannot be called, where it was not loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<String>,
+    /// How often it took the place of what was there before.
+    pub loads: u64,
     /// Calls by how they ended: `ok`, `error`, `host`, or the limit or fault that ended them.
     pub calls: BTreeMap<String, u64>,
     /// Calls that were not made because it rests.

@@ -1,17 +1,19 @@
 //! The command line: noun, then verb.
 
 mod author;
+mod ext;
 mod verbs;
 
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use author::*;
+pub(crate) use ext::*;
 pub(crate) use verbs::*;
 
 /// Deploy and run apps on Berth
 ///
-/// Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 platform unreachable (safe to try
-/// again). `run` and `exec` pass on the exit code of their command.
+/// Exit codes: 0 done, 1 failed or refused, 2 wrong usage or a question that nobody could be asked,
+/// 3 platform unreachable (safe to try again). `run` and `exec` pass on the exit code of their command.
 #[derive(Parser, Debug)]
 #[command(name = "berth", version, max_term_width = 100)]
 pub(crate) struct Arguments {
@@ -103,9 +105,8 @@ pub(crate) enum Command {
     Teams(OrList<Teams>),
     /// Manage the stacks that apps run on
     Stacks(OrList<Stacks>),
-    /// Write extensions
-    #[command(subcommand)]
-    Ext(Ext),
+    /// Install, look after and write extensions
+    Ext(OrList<Ext>),
     /// Show what a change would do, without making it
     #[command(subcommand)]
     Plan(Plan),
@@ -131,6 +132,8 @@ pub(crate) enum Command {
 /// Verbs about extensions.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Ext {
+    #[command(flatten)]
+    Operator(Operator),
     #[command(flatten)]
     Author(Author),
 }
@@ -203,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_noun_without_a_verb_is_its_list() {
-        for noun in ["addons", "apps", "drains", "keys", "tokens", "teams", "stacks"] {
+        for noun in ["addons", "apps", "drains", "ext", "keys", "tokens", "teams", "stacks"] {
             assert!(Arguments::try_parse_from(["berth", noun]).is_ok(), "{noun}");
         }
         for noun in ["ps", "config", "builds", "releases", "domains", "volumes"] {

@@ -2,8 +2,9 @@
 
 use std::io::Write;
 
-use berth_api::{AppView, Page, Problem};
+use berth_api::{AppView, ExtensionReview, ExtensionView, NeedsApproval, Page, Problem};
 use futures_util::StreamExt;
+use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,6 +13,21 @@ use crate::failure::Failure;
 
 /// Most bytes of one line of an event stream.
 const LINE_BYTES_MAX: usize = 1024 * 1024;
+
+/// What a request carries.
+enum Body {
+    Nothing,
+    Json(serde_json::Value),
+    Component(Vec<u8>),
+}
+
+/// An answer that may have to wait for somebody's yes.
+pub(crate) enum Decided<T> {
+    /// It is done.
+    Done(T),
+    /// Nobody said yes to this.
+    Asked(Box<ExtensionReview>),
+}
 
 /// The platform's API.
 pub(crate) struct Client {
@@ -53,23 +69,41 @@ impl Client {
         path: &str,
         body: Option<serde_json::Value>,
     ) -> Result<Response, Failure> {
-        let mut request = self
-            .http
-            .request(method.clone(), format!("{}{path}", self.server))
-            .bearer_auth(&self.token);
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let answer = self.exchange(&method, path, body.map_or(Body::Nothing, Body::Json)).await?;
         if answer.status().is_success() {
             return Ok(answer);
         }
         let status = answer.status();
         let text = answer.text().await.unwrap_or_default();
-        Err(match serde_json::from_str::<Problem>(&text) {
+        Err(self.refused(&method, path, status, &text).await)
+    }
+
+    async fn exchange(&self, method: &Method, path: &str, body: Body) -> Result<Response, Failure> {
+        let request = self
+            .http
+            .request(method.clone(), format!("{}{path}", self.server))
+            .bearer_auth(&self.token);
+        let request = match body {
+            Body::Nothing => request,
+            Body::Json(value) => request.json(&value),
+            Body::Component(bytes) => request.header(CONTENT_TYPE, "application/wasm").body(bytes),
+        };
+        request.send().await.map_err(|error| self.unreachable(&error))
+    }
+
+    /// What an answer that is no success says.
+    async fn refused(
+        &self,
+        method: &Method,
+        path: &str,
+        status: StatusCode,
+        text: &str,
+    ) -> Failure {
+        match serde_json::from_str::<Problem>(text) {
             Ok(problem) if status == StatusCode::NOT_FOUND => {
                 let failure = Failure::problem(&problem);
-                match self.nearest_app(path, problem.detail.as_deref().unwrap_or_default()).await {
+                let detail = problem.detail.as_deref().unwrap_or_default();
+                match self.nearest(path, detail).await {
                     Some(hint) => failure.with_hint(hint),
                     None => failure,
                 }
@@ -80,23 +114,72 @@ impl Client {
                 self.server,
                 text.chars().take(200).collect::<String>()
             )),
+        }
+    }
+
+    /// Sends a component.
+    pub(crate) async fn install<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        component: Vec<u8>,
+    ) -> Result<Decided<T>, Failure> {
+        self.decided(path, Body::Component(component)).await
+    }
+
+    /// Posts something that an operator must have said yes to.
+    pub(crate) async fn decide<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<Decided<T>, Failure> {
+        let body =
+            serde_json::to_value(body).map_err(|error| Failure::failed(error.to_string()))?;
+        self.decided(path, Body::Json(body)).await
+    }
+
+    async fn decided<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Body,
+    ) -> Result<Decided<T>, Failure> {
+        let answer = self.exchange(&Method::POST, path, body).await?;
+        if answer.status().is_success() {
+            return self.json(answer).await.map(Decided::Done);
+        }
+        let status = answer.status();
+        let text = answer.text().await.unwrap_or_default();
+        match serde_json::from_str::<NeedsApproval>(&text) {
+            Ok(needs) => Ok(Decided::Asked(Box::new(needs.review))),
+            Err(_) => Err(self.refused(&Method::POST, path, status, &text).await),
+        }
+    }
+
+    /// What may have been meant where the app or the extension of a path is not there.
+    async fn nearest(&self, path: &str, detail: &str) -> Option<String> {
+        let (noun, rest) = path.strip_prefix("/v1/")?.split_once('/')?;
+        let name = rest.split(['/', '?']).next()?;
+        let (known, list) = match noun {
+            "apps" if detail == format!("there is no app '{name}'") => {
+                let apps = self.first_page::<AppView>(noun).await?;
+                (apps.into_iter().map(|app| app.name).collect::<Vec<_>>(), "apps list")
+            }
+            "extensions" if detail == format!("there is no extension '{name}'") => {
+                let extensions = self.first_page::<ExtensionView>(noun).await?;
+                (extensions.into_iter().map(|extension| extension.id).collect(), "ext list")
+            }
+            _ => return None,
+        };
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        Some(match nearest(name, &known) {
+            Some(meant) => format!("did you mean {meant}?"),
+            None => format!("`berth {list}` lists the {noun}"),
         })
     }
 
-    /// What may have been meant where the app of a path is not there.
-    async fn nearest_app(&self, path: &str, detail: &str) -> Option<String> {
-        let name = path.strip_prefix("/v1/apps/")?.split(['/', '?']).next()?;
-        if detail != format!("there is no app '{name}'") {
-            return None;
-        }
-        let url = format!("{}/v1/apps?limit=200", self.server);
+    async fn first_page<T: DeserializeOwned>(&self, noun: &str) -> Option<Vec<T>> {
+        let url = format!("{}/v1/{noun}?limit=200", self.server);
         let answer = self.http.get(url).bearer_auth(&self.token).send().await.ok()?;
-        let apps: Page<AppView> = answer.json().await.ok()?;
-        let known: Vec<&str> = apps.items.iter().map(|app| app.name.as_str()).collect();
-        Some(match nearest(name, &known) {
-            Some(meant) => format!("did you mean {meant}?"),
-            None => "`berth apps list` lists the apps".to_owned(),
-        })
+        answer.json::<Page<T>>().await.ok().map(|page| page.items)
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
@@ -194,12 +277,16 @@ impl Client {
     }
 }
 
-/// The name that was probably meant: few letters differ, or one begins with the other.
+/// The name that was probably meant: few letters differ, one begins with the other, or it is an id
+/// without its publisher.
 fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let near = |candidate: &str| {
         let distance = strsim::damerau_levenshtein(name, candidate);
         let close = distance <= 2.max(name.len() / 4) && distance < name.len();
-        let part = name.len() > 2 && (candidate.starts_with(name) || name.starts_with(candidate));
+        let part = name.len() > 2
+            && (candidate.starts_with(name)
+                || name.starts_with(candidate)
+                || candidate.split_once('.').is_some_and(|(_, own)| own == name));
         (close || part).then_some(distance)
     };
     let found = known.iter().filter_map(|candidate| Some((near(candidate)?, *candidate)));
@@ -232,12 +319,13 @@ mod tests {
 
     #[test]
     fn a_name_with_a_slip_is_recognised_and_another_name_is_not() {
-        let known = ["hello", "shop", "shop-api"];
+        let known = ["hello", "shop", "shop-api", "berth.webhook"];
         for (name, meant) in [
             ("helo", Some("hello")),
             ("hlelo", Some("hello")),
             ("shop-ap", Some("shop-api")),
             ("shop-api-staging", Some("shop-api")),
+            ("webhook", Some("berth.webhook")),
             ("billing", None),
             ("x", None),
         ] {

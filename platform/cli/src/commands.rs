@@ -7,6 +7,7 @@ mod builds;
 mod config;
 mod doctor;
 mod drains;
+mod ext;
 mod logs;
 mod plan;
 mod platform;
@@ -19,8 +20,8 @@ use berth_api::{DeploymentView, Page};
 use serde::de::DeserializeOwned;
 
 use crate::arguments::{
-    Addons, App, Apps, Arguments, Builds, Command, Config, Domains, Drains, Ext, Keys, Releases, Stacks,
-    Teams, Tokens, Volumes,
+    Addons, App, Apps, Arguments, Builds, Command, Config, Domains, Drains, Ext, Keys, Operator,
+    OrList, Releases, Stacks, Teams, Tokens, Volumes,
 };
 use crate::client::{Client, segment};
 use crate::failure::Failure;
@@ -34,7 +35,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fai
     if let Command::Completions { shell } = arguments.command {
         return platform::completions(shell, output);
     }
-    if let Command::Ext(Ext::Author(verb)) = arguments.command {
+    if let Command::Ext(OrList { verb: Some(Ext::Author(verb)) }) = arguments.command {
         return crate::author::run(verb, output).await;
     }
     let client = &Client::new(&arguments.global.server, &arguments.global.token)?;
@@ -81,6 +82,10 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fai
         Command::Stacks(noun) => {
             platform::stacks(noun.verb.unwrap_or(Stacks::List), client, output).await
         }
+        Command::Ext(OrList { verb: Some(Ext::Operator(verb)) }) => {
+            ext::run(verb, client, output).await
+        }
+        Command::Ext(OrList { verb: None }) => ext::run(Operator::List, client, output).await,
         Command::Plan(command) => plan::run(command, client, output).await,
         Command::Open(app) => apps::open(&app, client, output).await,
         Command::Down(command) => platform::down(&command, client, output).await,
@@ -88,7 +93,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fai
         Command::GitCredential { operation } => {
             platform::git_credential(&operation, client, output)
         }
-        Command::Completions { .. } | Command::Ext(Ext::Author(_)) => Ok(()),
+        Command::Completions { .. } | Command::Ext(_) => Ok(()),
     }
 }
 

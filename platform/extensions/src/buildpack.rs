@@ -150,6 +150,12 @@ pub enum BuildpackError {
     Host(String),
 }
 
+/// An error and, behind colons, what caused it: nobody can ask the text for its source.
+fn with_causes(error: &HostError) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 /// The engine of the buildpacks. One per process.
 pub struct Buildpacks {
     running: Arc<Running>,
@@ -250,7 +256,7 @@ impl Buildpack {
             Some(Ok(Ok(value))) => Ok(value),
             Some(Ok(Err(failure))) => Err(BuildpackError::Failure(failure)),
             Some(Err(error)) => Err(match error.downcast_ref::<HostError>() {
-                Some(host) => BuildpackError::Host(host.to_string()),
+                Some(host) => BuildpackError::Host(with_causes(host)),
                 None => {
                     let refused = store.data().sandbox.memory.refused().is_some();
                     limits::explain(&error, &meter, refused).into()

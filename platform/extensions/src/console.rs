@@ -38,21 +38,31 @@ impl Console {
 
     /// Its pages.
     pub async fn pages(&self, session: Session) -> Called<Vec<Page>> {
+        let limits = session.limits;
         self.runner
             .call(session, async |store| {
                 let world = self.world.instantiate_async(&mut *store).await?;
                 Ok(Ok(world.berth_console_pages().call_pages(store).await?))
             })
             .await
+            .within(&limits, |pages| pages.iter().map(page_bytes).sum())
     }
 
     /// The view of a page, JSON.
     pub async fn render(&self, request: &Request, session: Session) -> Called<String> {
+        let limits = session.limits;
         self.runner
             .call(session, async |store| {
                 let world = self.world.instantiate_async(&mut *store).await?;
                 world.berth_console_pages().call_render(store, request).await
             })
             .await
+            .within(&limits, String::len)
     }
+}
+
+/// Bytes of a page's entry, what holds it included.
+fn page_bytes(page: &Page) -> usize {
+    let extra: usize = page.extra.iter().map(|(name, value)| name.len() + value.len()).sum();
+    128 + page.id.len() + page.title.len() + page.place.len() + extra
 }

@@ -36,6 +36,16 @@ impl Hook {
         Ok(Self { runner: runner.clone(), world })
     }
 
+    /// Makes an instance and drops it: whether the component starts at all.
+    pub async fn start(&self, session: Session) -> Called<()> {
+        self.runner
+            .call(session, async |store| {
+                self.world.instantiate_async(store).await?;
+                Ok(Ok(()))
+            })
+            .await
+    }
+
     /// Tells it of an event.
     pub async fn on_event(&self, event: &Event, session: Session) -> Called<()> {
         self.runner

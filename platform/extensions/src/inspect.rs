@@ -173,16 +173,31 @@ fn is_wasi(name: &str, interfaces: &[&str]) -> bool {
     })
 }
 
+/// Names that are told of one component.
+const NAMES_MAX: usize = 20;
+
+/// Names from a component, which may hold anything, fit to be shown.
 fn list(names: &[String]) -> String {
-    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+    if names.is_empty() {
+        return "nothing".to_owned();
+    }
+    let mut shown: Vec<_> = names.iter().take(NAMES_MAX).map(|name| name_of(name)).collect();
+    if names.len() > NAMES_MAX {
+        shown.push(format!("and {} more", names.len() - NAMES_MAX));
+    }
+    shown.join(", ")
+}
+
+fn name_of(name: &str) -> String {
+    berth_model::text::printable(name, 200)
 }
 
 /// The outside of a component.
 pub(crate) struct Shape {
     imports: Vec<String>,
     exports: Vec<String>,
-    /// The manifest of an extension.
-    manifest: Option<Vec<u8>>,
+    /// The manifests of an extension; it should be one.
+    manifests: Vec<Vec<u8>>,
 }
 
 /// Reads the names of imports and exports of the outermost component.
@@ -192,7 +207,7 @@ pub(crate) fn shape(component: &[u8]) -> Result<Shape, NotAComponent> {
     }
     let damaged =
         |error: wasmparser::BinaryReaderError| NotAComponent::Malformed(error.to_string());
-    let mut shape = Shape { imports: Vec::new(), exports: Vec::new(), manifest: None };
+    let mut shape = Shape { imports: Vec::new(), exports: Vec::new(), manifests: Vec::new() };
     let mut depth = 0_u32;
     for payload in Parser::new(0).parse_all(component) {
         match payload.map_err(damaged)? {
@@ -204,7 +219,7 @@ pub(crate) fn shape(component: &[u8]) -> Result<Shape, NotAComponent> {
             Payload::CustomSection(section)
                 if depth == 0 && section.name() == extension::MANIFEST_SECTION =>
             {
-                shape.manifest = Some(section.data().to_vec());
+                shape.manifests.push(section.data().to_vec());
             }
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {

@@ -41,7 +41,8 @@ pub struct Limits {
     /// Processor time, milliseconds.
     pub cpu_ms_max: u32,
     /// Units of fuel, about one per instruction, where the engine counts them: they make the end
-    /// of a call reproducible, which processor time does not.
+    /// of a verdict reproducible, which processor time does not. Where nothing is judged they are
+    /// without end, and time alone counts.
     pub fuel_max: u64,
     /// Time to the head of the response, milliseconds; apps only.
     pub reply_ms_max: u32,
@@ -53,11 +54,13 @@ pub struct Limits {
     pub call_bytes_max: u32,
     /// Calls from the guest into the host.
     pub host_calls_max: u64,
-    /// Handles (streams, bodies, layers) at once.
+    /// Handles (streams, bodies, layers, and those to what the guest itself defines) at once.
     pub handles_max: u32,
 }
 
 const MIB: u64 = 1024 * 1024;
+/// So much that it ends a policy before its processor time does.
+const POLICY_FUEL_PER_MS: u64 = 2_000_000;
 
 impl Limits {
     /// A buildpack that looks at a source. Fuel ends it long before the time does, so a verdict
@@ -128,10 +131,9 @@ impl Limits {
             table_elements_max: 100_000,
             instances_max: 64,
             cpu_ms_max: cpu_ms,
-            // Some 5 instructions a nanosecond are never reached, so time ends all others.
             fuel_max: match kind {
-                Kind::Policy => 200_000_000,
-                _ => 5_000_000 * cpu_ms as u64,
+                Kind::Policy => POLICY_FUEL_PER_MS * cpu_ms as u64,
+                _ => u64::MAX,
             },
             reply_ms_max: wall_ms,
             wall_ms_max: wall_ms,
@@ -147,12 +149,14 @@ impl Limits {
     pub fn asked(kind: Kind, asked: &LimitsAsked) -> Self {
         let usual = Self::of_kind(kind);
         let memory = asked.memory.map_or(usual.memory_bytes_max, |size| size.0);
-        let fuel_per_ms = usual.fuel_max / u64::from(usual.cpu_ms_max);
         let cpu_ms_max = asked.cpu_ms.unwrap_or(usual.cpu_ms_max).clamp(1, usual.cpu_ms_max * 2);
         Self {
             memory_bytes_max: memory.clamp(MIB, usual.memory_bytes_max * 4),
             cpu_ms_max,
-            fuel_max: fuel_per_ms * u64::from(cpu_ms_max),
+            fuel_max: match kind {
+                Kind::Policy => POLICY_FUEL_PER_MS * u64::from(cpu_ms_max),
+                _ => usual.fuel_max,
+            },
             wall_ms_max: asked.wall_ms.unwrap_or(usual.wall_ms_max).clamp(1, usual.wall_ms_max * 2),
             ..usual
         }
@@ -169,7 +173,7 @@ pub enum Fault {
     Timeout,
     /// Its processor time or fuel was used up.
     Cpu,
-    /// It asked for more memory or table elements than it may have.
+    /// It asked for more memory, table elements or handles than it may have.
     Memory,
     /// It called the host too often.
     HostCalls,
@@ -247,6 +251,8 @@ pub(crate) fn armed_store<T: Guest>(engine: &Engine, state: T) -> Store<T> {
     let limits = *store.data_mut().sandbox().meter.limits();
     store.limiter(|state| &mut state.sandbox().memory);
     store.set_hostcall_fuel(limits.call_bytes_max as usize);
+    // A guest makes handles to resources of its own without any host call.
+    store.set_max_component_handles(limits.handles_max as usize);
     // An engine without fuel refuses; it has nothing to count.
     let _ = store.set_fuel(limits.fuel_max);
     store.set_epoch_deadline(1);
@@ -296,14 +302,19 @@ pub(crate) fn limit_message(fault: Fault, limits: &Limits) -> String {
         Fault::Timeout => {
             format!("the component did not finish within {} ms", limits.wall_ms_max)
         }
+        Fault::Cpu if limits.fuel_max == u64::MAX => {
+            format!("the component used up its processor time of {} ms", limits.cpu_ms_max)
+        }
         Fault::Cpu => format!(
             "the component used up its processor time ({} ms, or {} units of fuel)",
             limits.cpu_ms_max, limits.fuel_max
         ),
         Fault::Memory => format!(
-            "the component asked for more than its memory of {} MiB (or {} table elements)",
+            "the component asked for more than its memory of {} MiB (or {} table elements, or {} \
+             handles)",
             limits.memory_bytes_max / MIB,
-            limits.table_elements_max
+            limits.table_elements_max,
+            limits.handles_max
         ),
         Fault::HostCalls => {
             format!("the component made more than {} host calls", limits.host_calls_max)

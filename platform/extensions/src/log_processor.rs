@@ -40,6 +40,16 @@ impl LogProcessor {
         Ok(Self { runner: runner.clone(), world })
     }
 
+    /// Makes an instance and drops it: whether the component starts at all.
+    pub async fn start(&self, session: Session) -> Called<()> {
+        self.runner
+            .call(session, async |store| {
+                self.world.instantiate_async(store).await?;
+                Ok(Ok(()))
+            })
+            .await
+    }
+
     /// Has it change a batch.
     pub async fn process(&self, batch: &[Entry], session: Session) -> Called<Output> {
         let most = 2 * batch.iter().map(entry_bytes).sum::<usize>() + OUTPUT_BYTES_FREE;

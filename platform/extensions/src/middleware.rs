@@ -204,6 +204,7 @@ impl MiddlewareHost {
             pre: linker.instantiate_pre(&component).map_err(link)?,
             exports,
             budget: self.budget.clone(),
+            own_places: Semaphore::new(instance::CALLS_AT_ONCE_MAX),
             places: Arc::clone(&self.places),
             idle: Mutex::default(),
         };
@@ -212,6 +213,11 @@ impl MiddlewareHost {
         let shared = Arc::new(shared);
         instances.prepare(&shared).await?;
         Ok(Middleware { instances, shared })
+    }
+
+    /// Versions of extensions that are called no longer until somebody says so.
+    pub fn quarantined(&self) -> Vec<(ExtensionId, Digest)> {
+        self.registry.quarantined()
     }
 
     /// Lets an extension be called again after a quarantine; false when it is not loaded.

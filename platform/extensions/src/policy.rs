@@ -37,13 +37,28 @@ impl Policy {
         Ok(Self { runner: runner.clone(), world })
     }
 
+    /// Makes an instance and drops it: whether the component starts at all.
+    pub async fn start(&self, session: Session) -> Called<()> {
+        self.runner
+            .call(session, async |store| {
+                self.world.instantiate_async(store).await?;
+                Ok(Ok(()))
+            })
+            .await
+    }
+
     /// Asks for its verdict.
     pub async fn judge(&self, plan: &Plan, session: Session) -> Called<Verdict> {
+        let limits = session.limits;
         self.runner
             .call(session, async |store| {
                 let world = self.world.instantiate_async(&mut *store).await?;
                 world.berth_policy_judge().call_judge(store, plan).await
             })
             .await
+            .within(&limits, |verdict| match verdict {
+                Verdict::Allow(remarks) => remarks.iter().map(|remark| 64 + remark.len()).sum(),
+                Verdict::Deny(reason) => reason.len(),
+            })
     }
 }

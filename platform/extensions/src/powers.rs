@@ -9,6 +9,7 @@ mod calls;
 mod http;
 mod secrets;
 mod session;
+mod veil;
 pub(crate) mod wit;
 
 use std::fmt;
@@ -24,6 +25,7 @@ pub use wit::berth::types::types::Error as Failure;
 
 pub(crate) use calls::{State, link};
 pub(crate) use session::{Loaded, Runner, wasi};
+pub(crate) use veil::veiled;
 
 /// How a line of an extension's log is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -70,7 +70,9 @@ pub fn fill(template: &str, host: &str, config: &Config) -> Result<String, Strin
             }
             None => {
                 let shown = crate::text::printable(word, 80);
-                return Err(format!("'${{{shown}}}' is not known: use ${{host}} or ${{secret:NAME}}"));
+                return Err(format!(
+                    "'${{{shown}}}' is not known: use ${{host}} or ${{secret:NAME}}"
+                ));
             }
         }
         rest = behind;

@@ -3,15 +3,27 @@
 //! Takes the address that a person gave and lines; gives the bytes that a sink sends. What is held
 //! of an address is valid, and is shown without what may be a credential. Nothing here connects.
 
-mod address;
 mod format;
 mod gelf;
 mod url;
 
-pub use address::is_private;
 pub use format::{Entry, Format, FrameError, framed, json_line, rfc5424};
 pub use gelf::{gelf, gelf_datagrams};
 pub use url::{SinkKind, SinkUrl, SinkUrlError};
+
+use serde::{Deserialize, Serialize};
+
+/// Which addresses a drain may connect to. Kept as it was when the drain was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// None of a private network, nor of this machine.
+    Public,
+    /// Those of private networks too; not this machine, its instances, and metadata services.
+    Private,
+    /// Every one: who runs the platform reaches them anyway.
+    Any,
+}
 
 /// Most drains of a platform.
 pub const DRAINS_MAX: u32 = 64;

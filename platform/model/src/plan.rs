@@ -272,7 +272,9 @@ fn create(state: &State, name: &AppName, team: TeamId) -> Result<Vec<Effect>, Re
 fn change_app(state: &State, app: &App, change: &Change) -> Result<Vec<Effect>, Refusal> {
     addons::may_change(app, change)?;
     match change {
-        Change::CreateAddon { name, .. } | Change::Create { name, .. } => Err(Refusal::NameTaken(name.clone())),
+        Change::CreateAddon { name, .. } | Change::Create { name, .. } => {
+            Err(Refusal::NameTaken(name.clone()))
+        }
         Change::Rename(name) if *name == app.name => Ok(Vec::new()),
         Change::Rename(name) if state.name_taken => Err(Refusal::NameTaken(name.clone())),
         Change::Rename(name) => {

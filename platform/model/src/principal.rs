@@ -87,6 +87,8 @@ pub enum Verb {
     ManageAccess,
     /// Add and remove log drains of an app.
     ManageDrains,
+    /// Pass over a policy that says no, with a reason that is recorded.
+    OverridePolicy,
     /// Manage teams, stacks and the platform.
     ManagePlatform,
 }
@@ -99,7 +101,9 @@ impl Verb {
             Self::ReadConfig | Self::Deploy | Self::Change | Self::Run | Self::CreateApp => {
                 Role::Developer
             }
-            Self::DestroyApp | Self::ManageAccess | Self::ManageDrains => Role::Operator,
+            Self::DestroyApp | Self::ManageAccess | Self::ManageDrains | Self::OverridePolicy => {
+                Role::Operator
+            }
             Self::ManagePlatform => Role::Admin,
         }
     }

@@ -125,6 +125,11 @@ impl Middlewares {
         loaded.map(|(load, _)| *load).collect()
     }
 
+    /// What is called no longer until somebody says so.
+    pub(crate) fn quarantined(&self) -> Vec<(ExtensionId, Digest)> {
+        self.host.get().map(MiddlewareHost::quarantined).unwrap_or_default()
+    }
+
     /// What each used that had calls since the last report.
     pub(crate) fn report_changes(&self) -> Vec<MiddlewareStats> {
         let mut places = self.lock();

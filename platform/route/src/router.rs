@@ -180,6 +180,7 @@ impl Router {
             started_at_ms: self.started_at_ms,
             draining: self.routes.leaving(),
             middleware: self.middlewares.loaded(),
+            quarantined: self.middlewares.quarantined(),
         }
     }
 

@@ -25,8 +25,8 @@ use crate::collect::Collector;
 use crate::drains::{DrainState, Drains};
 use crate::git::{GitHost, Locks};
 use crate::http::{
-    ActionError, Actions, AddonActions, Doing, ExtensionActions, Live, LogEntry, LogFilter, LogStream, NewRun, Session, StackPart,
-    VolumeUse,
+    ActionError, Actions, AddonActions, Doing, ExtensionActions, Live, LogEntry, LogFilter,
+    LogStream, NewRun, Session, StackPart, VolumeUse,
 };
 use crate::logs::{Filter, Logs};
 use crate::pipeline::Pipeline;

@@ -20,6 +20,11 @@ pub struct Compiler {
 }
 
 impl Compiler {
+    /// Compiles what lies in `blobs` where `cache` has not got it.
+    pub fn new(agent: Agent, cache: Arc<AotCache>, blobs: Arc<BlobStore>) -> Self {
+        Self { agent, cache, blobs }
+    }
+
     /// The compiled form of a component that lies in the blob store.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ mod tls;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub use process::{NoProcessors, Processed, ProcessorFailure, Processors};
 pub use sink::SinkError;
 pub use state::DrainState;
 pub use tls::authorities;
+
+pub(crate) use resolve::Judge;
 
 use crate::logs::Logs;
 use state::Shared;
@@ -52,6 +55,8 @@ struct Inner {
     processors: Arc<dyn Processors>,
     /// This machine's name, for messages.
     host: String,
+    /// First address of the instances' /16.
+    instances: Option<Ipv4Addr>,
     running: Mutex<BTreeMap<DrainId, Running>>,
 }
 
@@ -62,11 +67,17 @@ struct Running {
 }
 
 impl Drains {
-    /// Drains of what `store` knows and `logs` reads.
-    pub fn new(store: Store, logs: Logs, processors: Arc<dyn Processors>) -> Self {
+    /// Drains of what `store` knows and `logs` reads. `instances` is the first address of the
+    /// instances' /16, which no drain of a team reaches.
+    pub fn new(
+        store: Store,
+        logs: Logs,
+        processors: Arc<dyn Processors>,
+        instances: Option<Ipv4Addr>,
+    ) -> Self {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let running = Mutex::default();
-        Self { inner: Arc::new(Inner { store, logs, processors, host, running }) }
+        Self { inner: Arc::new(Inner { store, logs, processors, host, instances, running }) }
     }
 
     /// How a drain does; nothing where it does not run.
@@ -133,7 +144,7 @@ impl Drains {
             self.inner.store.clone(),
             self.inner.logs.clone(),
             Arc::clone(&self.inner.processors),
-            self.inner.host.clone(),
+            (self.inner.host.clone(), self.inner.instances),
             state.clone(),
         );
         let task = tokio::spawn(runner.run(end.clone()));

@@ -7,22 +7,27 @@
 
 mod addons;
 mod error;
+mod folder;
 pub(crate) mod hooks;
 mod install;
 mod journal;
 mod judge;
 mod live;
+mod operate;
 mod powers;
+mod prometheus;
+mod record;
 mod routed;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use berth_extensions::outbound::Outbound;
 use berth_extensions::powers::{CallError, Called, Session, Usage};
-use berth_extensions::{EngineError, EngineKind, Extensions};
-use berth_model::AppId;
+use berth_extensions::{Code, EngineError, EngineKind, Extensions};
 use berth_model::extension::{BreakerRules, BreakerState, DeliveryRules, ExtensionId, Kind};
+use berth_model::{AppId, Digest};
 use berth_store::{By, Extension, ExtensionState, Store, StoreError};
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -31,15 +36,21 @@ use crate::clock::now_ms;
 use crate::compiler::Compiler;
 
 pub use error::ExtensionError;
+pub use folder::FolderRules;
 pub use install::{Choice, Review};
 pub use judge::Denial;
-pub use live::Health;
 pub(crate) use live::{Callable, Live};
+pub use record::Health;
 
 /// Section `extensions` of the configuration.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExtensionsConfig {
+    /// Components in this folder are installed and reloaded as they change; none where it is not
+    /// set.
+    pub folder: Option<PathBuf>,
+    /// How it is watched.
+    pub reload: FolderRules,
     /// When an extension that fails is called no longer.
     pub breaker: BreakerRules,
     /// When an event that a hook did not take is offered again.
@@ -110,30 +121,43 @@ impl Registry {
     /// What the database says.
     pub async fn load(&self) -> Result<(), StoreError> {
         for row in self.inner.store.extensions().await? {
+            if row.state == ExtensionState::Waiting {
+                continue;
+            }
             let id = row.id.clone();
-            if let Err(error) = self.activate(row.clone()).await {
+            let linked = match self.code(row.version.component).await {
+                Ok(code) => self.link(row.clone(), code),
+                Err(error) => Err(error),
+            };
+            let live = linked.unwrap_or_else(|error| {
                 tracing::error!(extension = %id, "not loaded: {error}");
                 self.inner.journal.line(&id, "error", &format!("not loaded: {error}"));
-                self.swap(Live::broken(self, row, error.to_string()));
-            }
+                let before = self.live(&id);
+                Live::broken(self.inner.config.breaker, row, error.to_string(), before.as_deref())
+            });
+            self.swap(Arc::new(live));
         }
         Ok(())
     }
 
-    /// Compiles, links and swaps in what a row says. The one before it serves until then.
-    async fn activate(&self, row: Extension) -> Result<Arc<Live>, ExtensionError> {
-        let code = self.inner.compiler.code(EngineKind::Extensions, row.version.component).await?;
-        let before = self.live(&row.id);
-        Ok(self.swap(Live::new(self, row, code, before.as_deref())?))
+    /// The compiled form of a component that was kept. It may take as long as a compilation, so
+    /// nothing that an operator needs to recover waits for it.
+    async fn code(&self, component: Digest) -> Result<Arc<Code>, ExtensionError> {
+        let code = self.inner.compiler.code(EngineKind::Extensions, component).await?;
+        Ok(Arc::new(code))
     }
 
-    fn swap(&self, live: Live) -> Arc<Live> {
-        let live = Arc::new(live);
+    /// Links what a row says. The one before it serves until it is swapped in.
+    fn link(&self, row: Extension, code: Arc<Code>) -> Result<Live, ExtensionError> {
+        let before = self.live(&row.id);
+        Live::new(&self.inner.engine, self.inner.config.breaker, row, code, before.as_deref())
+    }
+
+    fn swap(&self, live: Arc<Live>) {
         let mut all = self.inner.live.write().unwrap_or_else(PoisonError::into_inner);
-        all.insert(live.row.id.clone(), Arc::clone(&live));
+        all.insert(live.row.id.clone(), live);
         drop(all);
         self.changed();
-        live
     }
 
     fn changed(&self) {
@@ -150,12 +174,16 @@ impl Registry {
         self.inner.live.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
-    /// The extensions of a kind that an operator did not switch off, by name.
+    /// The extensions of a kind that an operator granted and did not switch off, by name.
     pub(crate) fn of_kind(&self, kind: Kind) -> Vec<Arc<Live>> {
         let live = self.inner.live.read().unwrap_or_else(PoisonError::into_inner);
         live.values()
             .filter(|one| {
-                one.row.version.manifest.kind == kind && one.row.state != ExtensionState::Disabled
+                let called = match one.row.state {
+                    ExtensionState::Active | ExtensionState::Quarantined => true,
+                    ExtensionState::Disabled | ExtensionState::Waiting => false,
+                };
+                called && one.row.version.manifest.kind == kind
             })
             .cloned()
             .collect()
@@ -184,7 +212,7 @@ impl Registry {
             return Err(NotCalled::Resting(live.row.id.clone()));
         }
         let session = live.session(powers::Powers::of(self, live, app));
-        let called = match &live.callable {
+        let called = match &*live.callable {
             Callable::Broken(reason) => Called {
                 result: Err(CallError::Host(format!("the extension is not loaded: {reason}"))),
                 usage: Usage::default(),
@@ -240,17 +268,23 @@ impl Registry {
         if let Err(error) = told {
             tracing::error!(extension = %id, "a state was not written: {error}");
         }
-        if state == BreakerState::Quarantined {
-            let quarantined = self.set_state(id, ExtensionState::Quarantined, by).await;
-            if let Err(error) = quarantined {
-                tracing::error!(extension = %id, "a quarantine was not written: {error}");
-            }
+        if state == BreakerState::Quarantined
+            && let Err(error) = self.quarantine(live, by).await
+        {
+            tracing::error!(extension = %id, "a quarantine was not written: {error}");
         }
     }
 
     /// Everything that extensions measure, in the text form of Prometheus (version 0.0.4).
     pub fn prometheus(&self) -> String {
-        let live = self.inner.live.read().unwrap_or_else(PoisonError::into_inner);
-        live::prometheus(live.values().map(|one| &**one), now_ms())
+        let all: Vec<Arc<Live>> = {
+            let live = self.inner.live.read().unwrap_or_else(PoisonError::into_inner);
+            live.values().cloned().collect()
+        };
+        let mut families = prometheus::Families::default();
+        for live in all {
+            families.extension(&live, now_ms());
+        }
+        families.text()
     }
 }

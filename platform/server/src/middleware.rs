@@ -10,9 +10,9 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_extensions::middleware::{MiddlewareConfig, Secrets};
-use berth_model::extension::{ExtensionId, Kind};
+use berth_model::extension::{BreakerState, ExtensionId, Kind};
 use berth_model::{Digest, RouteMiddleware, RouteTable};
-use berth_route::{RouteError, RouterClient, RouterEvent};
+use berth_route::{RouteError, RouterClient, RouterEvent, RouterHello};
 use berth_store::{Extension, ExtensionState, Store, StoreError};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -64,18 +64,37 @@ impl Chains {
         state.refused.clear();
     }
 
+    /// Takes over that a router quarantined these while nobody listened. One that was known and is
+    /// active all the same is none of them: it was resumed, and the router hears that with its table.
+    pub(crate) async fn learn(&self, unknown: Vec<(ExtensionId, Digest)>) {
+        for (extension, component) in unknown {
+            self.broken(extension, component, BreakerState::Quarantined).await;
+        }
+    }
+
+    /// Components that a router calls no longer, as it says when it is connected, and that is news.
+    pub(crate) fn unknown(&self, hello: &RouterHello) -> Vec<(ExtensionId, Digest)> {
+        let state = self.state();
+        let known = |key: &&(ExtensionId, Digest)| !state.quarantined.contains(*key);
+        hello.quarantined.iter().filter(known).cloned().collect()
+    }
+
     /// What the router says of middlewares.
     pub(crate) async fn heard(&self, event: RouterEvent) {
         match event {
             RouterEvent::Lines { lines, .. } => self.registry.routed_lines(&lines),
             RouterEvent::Middleware(stats) => self.registry.routed_stats(&stats),
             RouterEvent::Breaker { extension, component, state } => {
-                if self.registry.routed_breaker(&extension, component, state).await {
-                    // Only now that the platform knows it: it is resumed when that forgets it.
-                    self.state().quarantined.insert((extension, component));
-                }
+                self.broken(extension, component, state).await;
             }
             _ => {}
+        }
+    }
+
+    async fn broken(&self, extension: ExtensionId, component: Digest, state: BreakerState) {
+        if self.registry.routed_breaker(&extension, component, state).await {
+            // Only now that the platform knows it: it is resumed when that forgets it.
+            self.state().quarantined.insert((extension, component));
         }
     }
 
@@ -166,7 +185,9 @@ impl Chains {
                     state.quarantined.insert(key.clone());
                     false
                 }
-                ExtensionState::Active | ExtensionState::Disabled => state.quarantined.remove(&key),
+                ExtensionState::Active | ExtensionState::Disabled | ExtensionState::Waiting => {
+                    state.quarantined.remove(&key)
+                }
             }
         };
         if again {

@@ -110,13 +110,15 @@ impl Router {
 
     async fn converse(&self, client: RouterClient) {
         let mut events = client.events();
+        let chains = self.shared.chains.get();
+        let unknown = chains.map(|chains| chains.unknown(client.hello())).unwrap_or_default();
         {
             let mut state = self.shared.state();
             let draining: BTreeSet<InstanceId> =
                 client.hello().draining.iter().map(|draining| draining.instance).collect();
             // Whether what left the table meanwhile has requests is known once the table is there.
             state.still = Some(draining);
-            if let Some(chains) = self.shared.chains.get() {
+            if let Some(chains) = chains {
                 chains.connected(&client.hello().middleware);
             }
             state.client = Some(client);
@@ -124,6 +126,9 @@ impl Router {
         self.shared.connected.notify_waiters();
         if let Err(error) = self.publish().await {
             tracing::warn!("the router did not take the table: {error}");
+        }
+        if let Some(chains) = chains {
+            chains.learn(unknown).await;
         }
         while let Some(event) = events.next().await {
             match event {
@@ -138,7 +143,7 @@ impl Router {
                 RouterEvent::Middleware(_)
                 | RouterEvent::Lines { .. }
                 | RouterEvent::Breaker { .. } => {
-                    if let Some(chains) = self.shared.chains.get() {
+                    if let Some(chains) = chains {
                         chains.heard(event).await;
                     }
                 }

@@ -77,8 +77,7 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
     blobs.clear_unfinished()?;
     let cache =
         AotCache::open(data.root.join("aot"), MacKey::new(key.derive("aot")), &programs.build_id)?;
-    let compiler =
-        Compiler { agent: agent.clone(), cache: Arc::new(cache), blobs: Arc::new(blobs.clone()) };
+    let compiler = Compiler::new(agent.clone(), Arc::new(cache), Arc::new(blobs.clone()));
     let policy = Arc::new(Policy {
         roles_only: config.build.roles_only,
         roles: config.build.roles.clone(),
@@ -105,7 +104,7 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         store.clone(),
         compiler.clone(),
         Arc::new(Outbound::new(Some(network.base))),
-        config.extensions,
+        config.extensions.clone(),
     )?;
     extensions.load().await?;
     let chains = Chains::new(extensions.clone(), store.clone(), key.derive("middleware"));
@@ -150,7 +149,8 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
     let push = Push::new(git, agent.clone(), repositories, blobs, config.push.limits());
     let (down, asked_down) = tokio::sync::watch::channel(None);
     let logs = Logs::new(store.clone(), agent.clone(), data.root.join("logs-wasm"));
-    let drains = Drains::new(store.clone(), logs.clone(), Arc::new(extensions.clone()));
+    let drains =
+        Drains::new(store.clone(), logs.clone(), Arc::new(extensions.clone()), Some(network.base));
     let actions = RoomActions {
         pipeline: pipeline.clone(),
         push: push.clone(),
@@ -183,6 +183,9 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         config.wasm.values_mib_max,
     ));
     tokio::spawn(extensions.clone().deliver());
+    if let Some(folder) = config.extensions.folder {
+        tokio::spawn(extensions.clone().follow_folder(folder, config.extensions.reload));
+    }
     tokio::spawn(collector.run());
 
     let end = CancellationToken::new();

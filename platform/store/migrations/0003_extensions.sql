@@ -9,7 +9,7 @@ CREATE TABLE extensions (
     config          TEXT NOT NULL,
     -- Ids of the apps that it is for; nothing means all of them.
     apps            TEXT,
-    state           TEXT NOT NULL CHECK (state IN ('active', 'disabled', 'quarantined')),
+    state           TEXT NOT NULL CHECK (state IN ('active', 'disabled', 'quarantined', 'waiting')),
     -- Another version, which asks for more than was granted.
     waiting         TEXT,
     -- The newest event that a hook was asked about.

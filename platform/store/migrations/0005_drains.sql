@@ -1,6 +1,6 @@
 -- Where lines of logs go besides. app_id: nothing for those of every app.
 -- sealed: the address, which may hold credentials; shown: the same without them.
--- private: addresses of private networks may be reached.
+-- reach: which addresses it may connect to: 0 public ones, 1 private ones too, 2 every one.
 CREATE TABLE drains (
     id            TEXT PRIMARY KEY,
     app_id        TEXT REFERENCES apps (id) ON DELETE CASCADE,
@@ -8,7 +8,7 @@ CREATE TABLE drains (
     key_id        TEXT NOT NULL,
     sealed        BLOB NOT NULL,
     ca            TEXT,
-    private       INTEGER NOT NULL,
+    reach         INTEGER NOT NULL,
     processors    TEXT NOT NULL,
     created_at_ms INTEGER NOT NULL,
     sent          INTEGER NOT NULL DEFAULT 0,

@@ -17,6 +17,8 @@ pub struct By {
     pub at_ms: i64,
     /// The `Idempotency-Key` that the principal gave: the first change keeps its event with it.
     pub once: Option<String>,
+    /// Why policies that say no are passed over, where the principal may do so and does.
+    pub overrides: Option<String>,
 }
 
 impl By {
@@ -28,12 +30,20 @@ impl By {
             source_ip: caller.source_ip,
             at_ms,
             once: None,
+            overrides: None,
         }
     }
 
     /// The platform itself.
     pub fn system(at_ms: i64) -> Self {
-        Self { principal: system(), name: "system".to_owned(), source_ip: None, at_ms, once: None }
+        Self {
+            principal: system(),
+            name: "system".to_owned(),
+            source_ip: None,
+            at_ms,
+            once: None,
+            overrides: None,
+        }
     }
 }
 

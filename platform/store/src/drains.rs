@@ -1,7 +1,7 @@
 //! Log drains and how far each has sent. A drain's address is sealed; positions are counters, which
 //! write no event.
 
-use berth_model::drain::{DRAINS_MAX, SinkUrl};
+use berth_model::drain::{DRAINS_MAX, Reach, SinkUrl};
 use berth_model::extension::ExtensionId;
 use berth_model::{AppId, AppName, DrainId, InstanceId, InstanceRecord, TeamId};
 use serde_json::{Value, json};
@@ -39,8 +39,8 @@ pub struct Drain {
     pub shown: String,
     /// Certificates of authorities that it trusts besides the machine's, PEM.
     pub ca: Option<String>,
-    /// Whether addresses of private networks may be reached.
-    pub private: bool,
+    /// Which addresses it may connect to.
+    pub reach: Reach,
     /// Extensions that change its lines, in this order.
     pub processors: Vec<ExtensionId>,
     /// Unix milliseconds; older lines are not sent.
@@ -58,8 +58,8 @@ pub struct NewDrain {
     pub url: SinkUrl,
     /// Certificates of authorities that it trusts besides the machine's, PEM.
     pub ca: Option<String>,
-    /// Whether addresses of private networks may be reached.
-    pub private: bool,
+    /// Which addresses it may connect to.
+    pub reach: Reach,
     /// Extensions that change its lines, in this order.
     pub processors: Vec<ExtensionId>,
 }
@@ -92,7 +92,7 @@ fn drain(row: &Columns<'_>) -> Result<Drain, StoreError> {
         app: row.opt_parsed("app_id")?,
         shown: row.text("shown")?,
         ca: row.opt_text("ca")?,
-        private: row.int("private")? != 0,
+        reach: reach(row.int("reach")?),
         processors: row.json("processors")?,
         created_at_ms: row.int("created_at_ms")?,
         counts: DrainCounts {
@@ -103,11 +103,20 @@ fn drain(row: &Columns<'_>) -> Result<Drain, StoreError> {
     })
 }
 
+/// What is none of the numbers reaches least.
+fn reach(number: i64) -> Reach {
+    match number {
+        n if n == Reach::Any as i64 => Reach::Any,
+        n if n == Reach::Private as i64 => Reach::Private,
+        _ => Reach::Public,
+    }
+}
+
 fn shown(drain: &Drain) -> Value {
     json!({
         "app": drain.app,
         "url": drain.shown,
-        "private": drain.private,
+        "reach": drain.reach,
         "processors": drain.processors,
     })
 }
@@ -123,7 +132,7 @@ impl Store {
             app: new.app,
             shown: new.url.to_string(),
             ca: new.ca.clone(),
-            private: new.private,
+            reach: new.reach,
             processors: new.processors.clone(),
             created_at_ms: by.at_ms,
             counts: DrainCounts::default(),
@@ -133,7 +142,7 @@ impl Store {
         let mut write = self.write(by).await?;
         let done = sqlx::query(
             "INSERT INTO drains
-               (id, app_id, shown, key_id, sealed, ca, private, processors, created_at_ms)
+               (id, app_id, shown, key_id, sealed, ca, reach, processors, created_at_ms)
              SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
              WHERE (SELECT count(*) FROM drains) < $10",
         )
@@ -143,7 +152,7 @@ impl Store {
         .bind(self.sealer().key_id())
         .bind(sealed)
         .bind(&drain.ca)
-        .bind(i64::from(drain.private))
+        .bind(drain.reach as i64)
         .bind(to_json("processors", &drain.processors)?)
         .bind(drain.created_at_ms)
         .bind(i64::from(DRAINS_MAX))

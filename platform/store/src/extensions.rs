@@ -6,7 +6,7 @@ mod secrets;
 mod values;
 
 use berth_model::extension::{ExtensionId, ExtensionManifest, Grant};
-use berth_model::{AppId, Digest};
+use berth_model::{App, AppId, Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnection;
@@ -29,6 +29,8 @@ pub enum ExtensionState {
     Disabled,
     /// It failed too often.
     Quarantined,
+    /// Nobody granted it anything yet.
+    Waiting,
 }
 
 impl ExtensionState {
@@ -38,6 +40,7 @@ impl ExtensionState {
             Self::Active => "active",
             Self::Disabled => "disabled",
             Self::Quarantined => "quarantined",
+            Self::Waiting => "waiting",
         }
     }
 }
@@ -46,7 +49,7 @@ impl std::str::FromStr for ExtensionState {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Active, Self::Disabled, Self::Quarantined]
+        [Self::Active, Self::Disabled, Self::Quarantined, Self::Waiting]
             .into_iter()
             .find(|state| state.as_str() == text)
             .ok_or_else(|| format!("'{text}' is not a state of an extension"))
@@ -288,6 +291,28 @@ impl Store {
             subject: id.to_string(),
             app: None,
             team: None,
+            before: Value::Null,
+            after,
+        };
+        self.write(by).await?.finish(event).await.map(|_| ())
+    }
+
+    /// Writes that a policy said no and was passed over, for those who see the app.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn policy_overridden(
+        &self,
+        id: &ExtensionId,
+        app: Option<&App>,
+        after: Value,
+        by: &By,
+    ) -> Result<(), StoreError> {
+        let event = NewEvent {
+            kind: "policy.overridden",
+            subject: id.to_string(),
+            app: app.map(|app| app.id),
+            team: app.map(|app| app.team),
             before: Value::Null,
             after,
         };

@@ -3,6 +3,8 @@
 //! `buildpacks/*.wasm`, and `plugins/*.wasm` for those who install them. Not in cargo's own folder, where a build of the tests would put a
 //! `berth-init` for the host over the static one.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -155,21 +157,42 @@ fn leb128(out: &mut Vec<u8>, mut value: usize) {
 }
 
 /// Copies a file beside its place and renames it, so that a running program keeps its own. A copy
-/// that is newer and as long stays: it is the same.
+/// with the same bytes stays. Times would not do: where two clones share a target folder, cargo puts
+/// an older build back without a new time.
 pub(crate) fn replace(from: &Path, to: &Path) -> Result<()> {
-    let of = |path: &Path| {
-        std::fs::metadata(path).ok().and_then(|m| Some((m.modified().ok()?, m.len())))
-    };
-    if let (Some((made, long)), Some((copied, as_long))) = (of(from), of(to))
-        && copied >= made
-        && long == as_long
-    {
+    if same(from, to) {
         return Ok(());
     }
     let beside = to.with_extension("new");
     std::fs::copy(from, &beside)
         .and_then(|_| std::fs::rename(&beside, to))
         .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+}
+
+/// Whether two files can be read and have the same bytes.
+fn same(one: &Path, other: &Path) -> bool {
+    let equal = || -> std::io::Result<bool> {
+        let (one, other) = (File::open(one)?, File::open(other)?);
+        if one.metadata()?.len() != other.metadata()?.len() {
+            return Ok(false);
+        }
+        const BUFFER_BYTES: usize = 1 << 20;
+        let mut one = BufReader::with_capacity(BUFFER_BYTES, one);
+        let mut other = BufReader::with_capacity(BUFFER_BYTES, other);
+        loop {
+            let (left, right) = (one.fill_buf()?, other.fill_buf()?);
+            let count = left.len().min(right.len());
+            if count == 0 {
+                return Ok(left.len() == right.len());
+            }
+            if left[..count] != right[..count] {
+                return Ok(false);
+            }
+            one.consume(count);
+            other.consume(count);
+        }
+    };
+    equal().unwrap_or(false)
 }
 
 /// Samples of Wasm apps are pushed built, as their users would: `samples/NAME/app.wasm`, with the

@@ -27,6 +27,7 @@ const OWNERS: &[(&str, &[&str])] = &[
 /// Runs every check; the first that fails ends it.
 pub(crate) fn run() -> Result<()> {
     shell::step("Checking the rules of the workspace", invariants)?;
+    shell::step("Checking that released interfaces are kept", crate::wit::check)?;
     shell::step("Checking the formatting", || {
         shell::capture(shell::command("cargo").args(["fmt", "--all", "--check"])).map(drop)
     })?;

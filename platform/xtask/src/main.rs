@@ -8,9 +8,11 @@ mod build;
 mod check;
 mod setup;
 mod shell;
+mod soak;
 mod test;
 mod up;
 mod vm;
+mod wit;
 
 use std::process::ExitCode;
 
@@ -26,8 +28,10 @@ Usage: cargo xtask COMMAND
   check    formatting, lints and the rules of the workspace (part of test)
   build    build the programs and the buildpacks, nothing else
   bench    measure the release programs beside others: `bench start` (containers beside runc
-           and Docker, Wasm, memory), `bench build` (pushes beside docker build); with --json
-           as data; exit code 1 when a mark is missed
+           and Docker, Wasm, memory), `bench build` (pushes beside docker build), `bench wasm`
+           (middleware, Wasm apps beside wasmtime serve behind nginx, a thousand idle apps);
+           with --json as data; exit code 1 when a mark is missed
+  soak     `soak reload`: 10,000 reloads of an extension, after which memory is as before
 
 Environment: CARGO_TARGET_DIR says where build results go.
 ";
@@ -41,9 +45,10 @@ fn main() -> ExitCode {
         ["test-cgroup2", filter @ ..] => setup::for_test().and_then(|()| vm::run(filter)),
         ["check"] => check::run(),
         ["build"] => build::all(build::Profile::Dev).map(|_| ()),
-        ["bench", name @ ("start" | "build"), options @ ..] if known(options) => {
+        ["bench", name @ ("start" | "build" | "wasm"), options @ ..] if known(options) => {
             bench::run(name, options)
         }
+        ["soak", "reload"] => soak::reload(),
         ["--help" | "-h" | "help"] => {
             print(USAGE);
             return ExitCode::SUCCESS;
@@ -64,7 +69,7 @@ fn main() -> ExitCode {
 
 /// The options of a bench.
 fn known(options: &[&str]) -> bool {
-    matches!(options, [] | ["--json"])
+    options.iter().all(|option| matches!(*option, "--json" | "--quick"))
 }
 
 fn print(text: &str) {

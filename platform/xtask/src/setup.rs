@@ -1,5 +1,7 @@
 //! Installs what is missing. Everything here is cheap when nothing is.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, bail};
 
 use crate::shell;
@@ -37,6 +39,9 @@ const TESTS: &[(&str, &str)] = &[
     ("umoci", "/usr/bin/umoci"),
 ];
 
+/// What Wasm apps are measured beside, and with.
+const WASM_BENCH: &[(&str, &str)] = &[("nginx-light", "/usr/sbin/nginx"), ("wrk", "/usr/bin/wrk")];
+
 /// The targets of guests and of the program that is PID 1 in containers.
 const TARGETS: &[&str] = &["wasm32-wasip2", "x86_64-unknown-linux-musl"];
 
@@ -53,7 +58,31 @@ pub(crate) fn for_test() -> Result<()> {
     let all: Vec<_> = PLATFORM.iter().chain(TESTS).copied().collect();
     packages(&all)?;
     node()?;
+    python()?;
     targets()
+}
+
+/// Whatever `cargo xtask bench wasm` needs besides; gives the program `wasmtime`, of the version
+/// that Berth has inside.
+pub(crate) fn for_wasm_bench() -> Result<PathBuf> {
+    packages(WASM_BENCH)?;
+    let lock = std::fs::read_to_string(shell::root().join("Cargo.lock"))?;
+    let version = lock
+        .split_once("name = \"wasmtime\"\nversion = \"")
+        .and_then(|(_, rest)| rest.split('"').next())
+        .context("Cargo.lock has no wasmtime")?;
+    let folder = shell::target().join("tools").join(format!("wasmtime-{version}"));
+    let program = folder.join("bin/wasmtime");
+    if !program.exists() {
+        shell::say(&format!("-----> Installing wasmtime-cli {version} (some ten minutes)"));
+        shell::run(
+            shell::command("cargo")
+                .args(["install", "--quiet", "--locked", "--version", version, "--root"])
+                .arg(&folder)
+                .arg("wasmtime-cli"),
+        )?;
+    }
+    Ok(program)
 }
 
 fn packages(wanted: &[(&str, &str)]) -> Result<()> {
@@ -85,12 +114,21 @@ fn packages(wanted: &[(&str, &str)]) -> Result<()> {
     })
 }
 
-/// npm makes the lockfiles of the applications that the tests fetch.
+/// npm makes the lockfiles of the applications that the tests fetch, and fetches the tools that
+/// extensions in JavaScript are built with.
 fn node() -> Result<()> {
     if shell::has("npm") {
         return Ok(());
     }
     packages(&[("nodejs", "/usr/bin/node"), ("npm", "/usr/bin/npm")])
+}
+
+/// A virtual environment holds the tools that extensions in Python are built with.
+fn python() -> Result<()> {
+    if shell::capture(shell::command("python3").args(["-c", "import ensurepip, venv"])).is_ok() {
+        return Ok(());
+    }
+    packages(&[("python3-venv", "/usr/share/doc/python3-venv")])
 }
 
 fn targets() -> Result<()> {

@@ -46,7 +46,7 @@ const KEPT: &str =
     "DEBIAN_FRONTEND,HTTPS_PROXY,https_proxy,HTTP_PROXY,http_proxy,NO_PROXY,no_proxy";
 /// What tests and benches that run as root read of it besides, and every variable of ours.
 const KEPT_OF_TESTS: &str = "PATH,TMPDIR,RUST_BACKTRACE,NEXTEST,NEXTEST_RUN_ID,\
-     NEXTEST_EXECUTION_MODE,CARGO_MANIFEST_DIR,CARGO_TARGET_DIR,BERTH_PROGRAMS";
+     NEXTEST_EXECUTION_MODE,CARGO_MANIFEST_DIR,CARGO_TARGET_DIR,BERTH_PROGRAMS,BERTH_WASMTIME";
 /// A password is remembered for some minutes; it is used again well before.
 const SUDO_PERIOD: Duration = Duration::from_secs(60);
 

@@ -2,6 +2,7 @@
 //! names. Lines that were cut because they are long are looked at whole.
 
 mod redact;
+mod usual;
 
 use redact::Redactor;
 
@@ -70,19 +71,24 @@ impl Guest for RedactSecrets {
 
 /// Redacts each line as a whole; what is left of one that was cut stands in its first part.
 fn redact_all(redactor: &Redactor, batch: &mut [Entry]) {
+    // Of each stream that a line was cut in, the parts of that line.
     let mut cut: BTreeMap<(String, String), Vec<usize>> = BTreeMap::new();
     for index in 0..batch.len() {
         for (_, value) in &mut batch[index].extra {
-            *value = redactor.redact(value);
+            if let Some(shown) = redactor.redact(value) {
+                *value = shown;
+            }
         }
-        let stream = (batch[index].instance.clone(), batch[index].stream.clone());
-        let parts = cut.entry(stream.clone()).or_default();
-        parts.push(index);
-        if batch[index].partial && index + 1 < batch.len() {
+        if cut.is_empty() && !batch[index].partial {
+            redact_parts(redactor, batch, &[index]);
             continue;
         }
-        let parts = cut.remove(&stream).unwrap_or_default();
-        redact_parts(redactor, batch, &parts);
+        let stream = (batch[index].instance.clone(), batch[index].stream.clone());
+        cut.entry(stream.clone()).or_default().push(index);
+        if !batch[index].partial {
+            let parts = cut.remove(&stream).unwrap_or_default();
+            redact_parts(redactor, batch, &parts);
+        }
     }
     for parts in cut.into_values() {
         redact_parts(redactor, batch, &parts);
@@ -90,12 +96,15 @@ fn redact_all(redactor: &Redactor, batch: &mut [Entry]) {
 }
 
 fn redact_parts(redactor: &Redactor, batch: &mut [Entry], parts: &[usize]) {
-    let whole: String = parts.iter().map(|index| batch[*index].line.as_str()).collect();
-    let shown = redactor.redact(&whole);
-    if shown == whole {
-        return;
-    }
     let Some((first, others)) = parts.split_first() else { return };
+    let shown = match others {
+        [] => redactor.redact(&batch[*first].line),
+        _ => {
+            let whole: String = parts.iter().map(|index| batch[*index].line.as_str()).collect();
+            redactor.redact(&whole)
+        }
+    };
+    let Some(shown) = shown else { return };
     batch[*first].line = shown;
     for index in others {
         batch[*index].line.clear();

@@ -1,66 +1,52 @@
-//! What is hidden in a text. Pure: no host, so it is tested where it is built.
+//! Hides what usually is a credential, what patterns find, and words. Pure: no host, so it is tested
+//! where it is built.
 
+use aho_corasick::AhoCorasick;
 use regex_lite::Regex;
 
-/// What usually is a credential. Where a pattern has a group, the first one is hidden.
-const USUAL: &[&str] = &[
-    // NAME=value, "name": "value", name: value, where the name says what it is.
-    r#"(?i)["']?[a-z0-9_.-]*(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential)[a-z0-9_-]*["']?\s*(?:=>|[=:])\s*(?:"((?:[^"\\]|\\.)+)|'((?:[^'\\]|\\.)+)|([^\s"',;&)}\]]+))"#,
-    // Credentials of a request, whatever the scheme.
-    r"(?i)\b(?:proxy-)?authorization\b\W{1,4}(?:(?:bearer|basic|digest|token)\s+)?([^\s,;'\x22]+)",
-    r"(?i)\bbearer\s+([a-z0-9._~+/=-]{8,})",
-    r"(?i)\b(?:set-)?cookie\b[\x22']?\s*[=:]\s*([^\r\n]+)",
-    // scheme://user:password@host
-    r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@]*:([^\s/@]+)@",
-    // Tokens that say by their form what they are.
-    r"\beyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*",
-    r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
-    r"\b(?:ghp|gho|ghu|ghs|ghr)_[A-Za-z0-9]{20,}",
-    r"\bgithub_pat_[A-Za-z0-9_]{20,}",
-    r"\bglpat-[A-Za-z0-9_-]{20,}",
-    r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}",
-    r"\b(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{10,}",
-    r"\bsk-[A-Za-z0-9_-]{20,}",
-    r"\bAIza[A-Za-z0-9_-]{30,}",
-    r"\bberth_[0-9a-f]{64}\b",
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(?:-----END [A-Z ]*PRIVATE KEY-----)?",
-];
+use crate::usual::{Span, Usual};
 
 /// Hides what patterns and words say.
-pub struct Redactor {
+pub(crate) struct Redactor {
+    usual: Option<Usual>,
     patterns: Vec<Regex>,
-    words: Vec<String>,
+    words: Option<AhoCorasick>,
     replacement: String,
 }
 
 impl Redactor {
-    /// A redactor with the usual patterns or not, further ones, and words.
+    /// A redactor of what usually is a credential or not, of patterns and of words.
     ///
     /// # Errors
-    /// The pattern that is none, and why.
-    pub fn new(
+    /// The pattern that is none, and why; too many words.
+    pub(crate) fn new(
         usual: bool,
         patterns: &[String],
         words: &[String],
         replacement: &str,
     ) -> Result<Self, String> {
-        let usual = USUAL.iter().copied().filter(|_| usual);
-        let compiled = usual
-            .chain(patterns.iter().map(String::as_str))
+        let patterns = patterns
+            .iter()
             .map(|text| Regex::new(text).map_err(|error| format!("the pattern {text}: {error}")))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut words: Vec<String> =
-            words.iter().filter(|word| !word.is_empty()).cloned().collect();
-        // A word that holds another goes first.
-        words.sort_by_key(|word| std::cmp::Reverse(word.len()));
-        Ok(Self { patterns: compiled, words, replacement: replacement.to_owned() })
+        let words: Vec<&String> = words.iter().filter(|word| !word.is_empty()).collect();
+        let words = match words.as_slice() {
+            [] => None,
+            words => Some(AhoCorasick::new(words).map_err(|error| format!("the words: {error}"))?),
+        };
+        let usual = if usual { Some(Usual::new()?) } else { None };
+        Ok(Self { usual, patterns, words, replacement: replacement.to_owned() })
     }
 
-    /// The text without what is to be hidden.
-    pub fn redact(&self, text: &str) -> String {
-        let mut hidden: Vec<(usize, usize)> = Vec::new();
-        for word in &self.words {
-            hidden.extend(text.match_indices(word.as_str()).map(|(at, _)| (at, at + word.len())));
+    /// The text without what is to be hidden; nothing when that is nothing.
+    pub(crate) fn redact(&self, text: &str) -> Option<String> {
+        let mut hidden: Vec<Span> = Vec::new();
+        if let Some(usual) = &self.usual {
+            usual.find(text, &mut hidden);
+        }
+        if let Some(words) = &self.words {
+            let found = words.find_overlapping_iter(text);
+            hidden.extend(found.map(|found| (found.start(), found.end())));
         }
         for pattern in &self.patterns {
             for found in pattern.captures_iter(text) {
@@ -69,24 +55,20 @@ impl Redactor {
             }
         }
         hidden.retain(|(start, end)| start < end);
-        if hidden.is_empty() {
-            return text.to_owned();
-        }
+        (!hidden.is_empty()).then(|| self.without(text, hidden))
+    }
+
+    fn without(&self, text: &str, mut hidden: Vec<Span>) -> String {
         hidden.sort_unstable();
-        // What overlaps or touches is one.
-        let mut merged: Vec<(usize, usize)> = Vec::new();
-        for (start, end) in hidden {
-            match merged.last_mut() {
-                Some(last) if start <= last.1 => last.1 = last.1.max(end),
-                _ => merged.push((start, end)),
-            }
-        }
         let mut shown = String::with_capacity(text.len());
         let mut at = 0;
-        for (start, end) in merged {
-            shown.push_str(&text[at..start]);
-            shown.push_str(&self.replacement);
-            at = end;
+        for (index, (start, end)) in hidden.into_iter().enumerate() {
+            // What overlaps or touches is hidden once.
+            if index == 0 || start > at {
+                shown.push_str(&text[at..start]);
+                shown.push_str(&self.replacement);
+            }
+            at = at.max(end);
         }
         shown.push_str(&text[at..]);
         shown
@@ -97,8 +79,12 @@ impl Redactor {
 mod tests {
     use super::*;
 
+    fn shown(redactor: &Redactor, text: &str) -> String {
+        redactor.redact(text).unwrap_or_else(|| text.to_owned())
+    }
+
     fn usual(text: &str) -> String {
-        Redactor::new(true, &[], &[], "[-]").expect("patterns").redact(text)
+        shown(&Redactor::new(true, &[], &[], "[-]").expect("words"), text)
     }
 
     #[test]
@@ -106,21 +92,41 @@ mod tests {
         for (text, expected) in [
             ("DB_PASSWORD=swordfish ok", "DB_PASSWORD=[-] ok"),
             (r#"{"api_key": "swordfish", "n": 1}"#, r#"{"api_key": "[-]", "n": 1}"#),
+            (
+                r#"{"m": "{\"token\":\"swordfish\",\"n\":1}"}"#,
+                r#"{"m": "{\"token\":\"[-]\",\"n\":1}"}"#,
+            ),
+            (r"secret='sword\'fish' end", "secret='[-]' end"),
+            (r#"secret="swordfish and no end"#, r#"secret="[-]"#),
             ("secret: swordfish, next", "secret: [-], next"),
-            ("Authorization: Bearer swordfish.x", "Authorization: [-] [-]"),
+            ("password := swordfish", "password := [-]"),
+            ("token=password: swordfish", "token=[-] [-]"),
+            ("AWS_SECRET_ACCESS_KEY => swordfish)", "AWS_SECRET_ACCESS_KEY => [-])"),
+            ("Authorization: Bearer swordfish.x", "Authorization: Bearer [-]"),
+            ("-H 'proxy-authorization: swordfish' -v", "-H 'proxy-authorization: [-]' -v"),
+            (r#"{"authorization":"Basic swordfish"}"#, r#"{"authorization":"Basic [-]"}"#),
             ("sent Bearer swordfish123 to x", "sent Bearer [-] to x"),
+            ("Set-Cookie: id=swordfish; Path=/", "Set-Cookie: [-]"),
+            (r#"{"cookie":"id=swordfish","n":1}"#, r#"{"cookie":"[-]","n":1}"#),
             ("postgres://app:swordfish@db:5432/x", "postgres://app:[-]@db:5432/x"),
+            ("redis://:sword@fish@cache/0", "redis://:[-]@cache/0"),
             ("jwt eyJhbGciOi.eyJzdWIi.c2ln done", "jwt [-] done"),
+            ("jwe eyJhbGciOi.a.b.c.d done", "jwe [-] done"),
             ("key AKIAABCDEFGHIJKLMNOP end", "key [-] end"),
+            ("ghp_abcdefghijklmnopqrst,", "[-],"),
+            ("sk_live_abcdefghij sk-abcdefghijklmnopqrst", "[-] [-]"),
             ("?token=swordfish&x=1", "?token=[-]&x=1"),
             ("PASSWORD='sword fish'", "PASSWORD='[-]'"),
+            (
+                r"-----BEGIN RSA PRIVATE KEY-----\nc3dvcmQ=\n-----END RSA PRIVATE KEY----- ok",
+                "-----BEGIN RSA PRIVATE KEY-----[-]-----END RSA PRIVATE KEY----- ok",
+            ),
+            ("token: äswordfishä ä", "token: [-] ä"),
         ] {
-            let shown = usual(text);
-            assert!(!shown.contains("swordfish"), "{text}: {shown}");
-            if !text.starts_with("Authorization") {
-                assert_eq!(shown, expected, "{text}");
-            }
+            assert_eq!(usual(text), expected, "{text}");
         }
+        let own = format!("made berth_{} ok", "0f".repeat(32));
+        assert_eq!(usual(&own), "made [-] ok");
     }
 
     #[test]
@@ -130,6 +136,15 @@ mod tests {
             "the tokenizer read 17 words",
             "http://127.0.0.1:5000/",
             "passwords are rotated",
+            "Token::new(1)",
+            "password=",
+            "http://host:80?x=a@b",
+            "monkeyJar.jars.jarred",
+            "eyJa.b",
+            "the cookies: 3",
+            "task-abcdefghijklmnopqrst",
+            "AKIAABCDEFGHIJKLMNOPQ",
+            "-----BEGIN CERTIFICATE-----c3dvcmQ=-----END CERTIFICATE-----",
             "",
         ] {
             assert_eq!(usual(text), text);
@@ -145,8 +160,8 @@ mod tests {
             "*",
         )
         .expect("patterns");
-        assert_eq!(redactor.redact("a swordfish 1234567812345678"), "a * *");
-        assert_eq!(redactor.redact("user=joe password=kept"), "user=* password=kept");
+        assert_eq!(shown(&redactor, "a swordfish 1234567812345678"), "a * *");
+        assert_eq!(shown(&redactor, "user=joe password=kept"), "user=* password=kept");
         assert!(Redactor::new(false, &["(".to_owned()], &[], "").is_err());
     }
 
@@ -154,7 +169,7 @@ mod tests {
     fn what_overlaps_is_hidden_once_and_whole() {
         let words = ["abcd".to_owned(), "cdef".to_owned(), "efgh".to_owned()];
         let redactor = Redactor::new(false, &[], &words, "*").expect("words");
-        assert_eq!(redactor.redact("abcdefgh-"), "*-");
-        assert_eq!(redactor.redact("-abcdabcd-"), "-*-");
+        assert_eq!(shown(&redactor, "abcdefgh-"), "*-");
+        assert_eq!(shown(&redactor, "-abcdabcd-"), "-*-");
     }
 }

@@ -1,7 +1,7 @@
-//! `cargo xtask bench start` and `cargo xtask bench build`: the platform's figures beside those of
+//! `cargo xtask bench start`, `cargo xtask bench build` and `cargo xtask bench wasm`: the platform's figures beside those of
 //! others, on this machine, in one run.
 //!
-//! Takes the name of a bench and `--json`; gives a table or a document on standard output, and exit
+//! Takes the name of a bench, `--json`, and `--quick` for the shortest run of `wasm`; gives a table or a document on standard output, and exit
 //! code 1 when a mark is missed. It drives the real release programs, and nothing here is measured
 //! from inside them.
 
@@ -27,7 +27,8 @@ fn main() -> ExitCode {
     // Cargo adds `--bench`.
     let names: Vec<&str> =
         arguments.iter().map(String::as_str).filter(|name| !name.starts_with("--")).collect();
-    match measure(&names) {
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    match measure(&names, quick) {
         Ok(report) => {
             let text = if json { format!("{:#}\n", report.json()) } else { report.table() };
             let _ = std::io::stdout().write_all(text.as_bytes());
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure(names: &[&str]) -> Result<Report> {
+fn measure(names: &[&str], quick: bool) -> Result<Report> {
     std::fs::create_dir_all("/var/lib/berth-test")?;
     match names {
         ["start"] => {
@@ -54,6 +55,13 @@ fn measure(names: &[&str]) -> Result<Report> {
             docker_build::measure(&mut report)?;
             Ok(report)
         }
-        _ => bail!("which bench: start or build?"),
+        ["wasm"] => {
+            let mut report =
+                Report::new(if quick { "wasm, too short to say anything" } else { "wasm" });
+            let size = if quick { wasm::Size::QUICK } else { wasm::Size::FULL };
+            wasm::measure_all(&mut report, &size)?;
+            Ok(report)
+        }
+        _ => bail!("which bench: start, build or wasm?"),
     }
 }

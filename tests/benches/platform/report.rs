@@ -1,7 +1,7 @@
 //! What was measured: rows with samples, and marks that they meet or miss.
 //!
 //! Printed for people as a table, with `--json` as one document. A mark is a number that the
-//! median must not exceed; a goal is compared as well, but missing it is no failure.
+//! median must not exceed, or must reach; a goal is compared as well, but missing it is no failure.
 
 use std::fmt::Write as _;
 
@@ -30,6 +30,8 @@ pub(crate) enum Bound {
     Mark(f64),
     /// More than this is told.
     Goal(f64),
+    /// Less than this fails the bench.
+    Least(f64),
 }
 
 impl Report {
@@ -42,7 +44,7 @@ impl Report {
         self.push(what.into(), unit, samples, None, false);
     }
 
-    /// A row whose median must not exceed a bound.
+    /// A row whose median must keep to a bound.
     pub(crate) fn bounded(
         &mut self,
         what: impl Into<String>,
@@ -101,15 +103,16 @@ impl Report {
             .rows
             .iter()
             .map(|row| {
-                let (mark, goal) = match row.bound {
-                    Some(Bound::Mark(most)) => (Some(most), None),
-                    Some(Bound::Goal(most)) => (None, Some(most)),
-                    None => (None, None),
+                let (mark, goal, least) = match row.bound {
+                    Some(Bound::Mark(most)) => (Some(most), None, None),
+                    Some(Bound::Goal(most)) => (None, Some(most), None),
+                    Some(Bound::Least(least)) => (None, None, Some(least)),
+                    None => (None, None, None),
                 };
                 json!({
                     "what": row.what, "unit": row.unit, "detail": row.detail,
                     "median": row.median(), "samples": row.samples,
-                    "mark": mark, "goal": goal, "outcome": row.outcome(),
+                    "mark": mark, "goal": goal, "least": least, "outcome": row.outcome(),
                 })
             })
             .collect();
@@ -120,7 +123,7 @@ impl Report {
 impl Bound {
     fn value(self) -> f64 {
         match self {
-            Self::Mark(most) | Self::Goal(most) => most,
+            Self::Mark(bound) | Self::Goal(bound) | Self::Least(bound) => bound,
         }
     }
 
@@ -128,6 +131,7 @@ impl Bound {
         match self {
             Self::Mark(_) => "at most",
             Self::Goal(_) => "goal",
+            Self::Least(_) => "at least",
         }
     }
 }
@@ -145,8 +149,9 @@ impl Row {
 
     fn outcome(&self) -> Option<&'static str> {
         self.bound.map(|bound| match bound {
-            _ if self.median() <= bound.value() => "pass",
-            Bound::Mark(_) => "FAIL",
+            Bound::Least(least) if self.median() >= least => "pass",
+            Bound::Mark(most) | Bound::Goal(most) if self.median() <= most => "pass",
+            Bound::Mark(_) | Bound::Least(_) => "FAIL",
             Bound::Goal(_) => "missed",
         })
     }

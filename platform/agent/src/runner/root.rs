@@ -6,7 +6,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -162,13 +162,15 @@ impl Layout {
         mounted.because(|| format!("mounting {layers} layers and a disk as one root"))
     }
 
-    /// Mounts the app's caches: those of its last build, unless they cannot be read or are almost
-    /// full. Then they begin anew, as a whole. Whether they have to be watched.
+    /// Mounts the app's caches: those of its last build, unless they cannot be read, are almost
+    /// full, or belong to other user ids (those of a data folder that was copied or moved). Then they
+    /// begin anew, as a whole. Whether they have to be watched.
     pub(crate) fn mount_caches(&self, disk: &Path, ids: IdBlock) -> Result<Bound, Failure> {
         let again =
             if disk.exists() { disk::again(disk, CACHES_MIB, &self.caches).ok() } else { None };
         if let Some(bound) = again {
-            if matches!(almost_full(&self.caches, bound), Ok(false)) {
+            let own = fs::metadata(&self.caches).is_ok_and(|it| it.uid() == ids.host(APP_USER));
+            if own && matches!(almost_full(&self.caches, bound), Ok(false)) {
                 return Ok(bound);
             }
             unmount(&self.caches, UnmountFlags::empty()).because(|| "emptying the caches")?;

@@ -64,7 +64,9 @@ pub(crate) fn packages_of(stack: Stack) -> Vec<String> {
 pub(crate) fn packages_of_addon(wanted: &BTreeSet<PackageName>) -> Result<Vec<String>, Failure> {
     if !(1..=PACKAGES_MAX).contains(&wanted.len()) {
         let count = wanted.len();
-        return Err(Failure::refused(format!("{count} packages; 1 to {PACKAGES_MAX} are possible")));
+        return Err(Failure::refused(format!(
+            "{count} packages; 1 to {PACKAGES_MAX} are possible"
+        )));
     }
     let own = ADDON.iter().copied().map(str::to_owned);
     Ok(own.chain(wanted.iter().map(ToString::to_string)).collect())

@@ -53,6 +53,21 @@ async fn a_builds_folders_are_the_apps_and_its_caches_last() {
     assert_eq!(text, "");
 }
 
+/// As in a data folder that was copied, or moved to another machine.
+#[tokio::test]
+async fn caches_of_other_user_ids_begin_anew() {
+    let platform = Platform::new();
+    let first = platform.start(platform.request(app(1), Role::Build), &shell("")).await.unwrap();
+    assert_eq!(platform.exec(first.instance, "echo kept > /caches/c; echo $?").await.1, "0\n");
+    platform.stop(first.instance, 0).await.unwrap();
+    let mut moved = platform.request(app(1), Role::Build);
+    moved.block += 5;
+    let second = platform.start(moved, &shell("")).await.unwrap();
+    let script = "cat /caches/c 2> /dev/null; echo new > /caches/c; cat /caches/c";
+    assert_eq!(platform.exec(second.instance, script).await.1, "new\n");
+    platform.stop(second.instance, 0).await.unwrap();
+}
+
 #[tokio::test]
 async fn an_apps_builds_and_instances_have_different_ids() {
     let platform = Platform::new();

@@ -1,4 +1,4 @@
-//! Verbs for those who write extensions. None of them but `dev` needs a platform.
+//! Verbs for those who write extensions. None of them needs a platform.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ pub(crate) enum Author {
     Bench(BenchExtension),
     /// Build and test again after every change
     Dev(DevExtension),
-    /// Build, check, and write the component and its digest for others to install
+    /// Build what changed, check, and write the component for others to install
     Pack(PackExtension),
 }
 
@@ -91,8 +91,8 @@ pub(crate) struct BenchExtension {
 pub(crate) struct DevExtension {
     #[command(flatten)]
     pub(crate) of: ExtensionFolder,
-    /// Also put the component here: the extension folder of a local platform, which loads it
-    #[arg(long)]
+    /// Put what passed its cases into this folder, as the one whose components a platform loads
+    #[arg(long, value_name = "FOLDER")]
     pub(crate) into: Option<PathBuf>,
 }
 

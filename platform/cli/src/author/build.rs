@@ -1,7 +1,7 @@
 //! From source to a component with its manifest in it.
 
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{ExitStatus, Output as Said, Stdio};
 use std::time::Instant;
 
 use tokio::process::Command;
@@ -55,22 +55,28 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))
 }
 
-/// Runs a tool that takes a while; what it says is shown when it fails.
+/// Runs a tool that takes a while and gives what it said, which is shown when it fails.
 pub(crate) async fn tool(
     what: &str,
     command: &mut Command,
     output: &Output,
-) -> Result<Vec<u8>, Failure> {
+) -> Result<Said, Failure> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let running = command.stdin(Stdio::null()).kill_on_drop(true).output();
     let done = progress::shown(output, what, running, async || None)
         .await
         .map_err(|error| Failure::failed(format!("cannot start {program}: {error}")))?;
     if done.status.success() {
-        return Ok(done.stdout);
+        return Ok(done);
     }
     let said = [&done.stdout[..], &done.stderr[..]].map(String::from_utf8_lossy).concat();
-    Err(Failure::failed(format!("{what} failed ({})\n{}", ended(done.status), said.trim_end())))
+    Err(Failure::failed(format!("{what} failed ({})\n{}", ended(done.status), for_people(&said))))
+}
+
+/// What a tool said, without cargo's messages for programs.
+fn for_people(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().filter(|line| !line.starts_with("{\"reason\"")).collect();
+    lines.join("\n").trim_end().to_owned()
 }
 
 fn ended(status: ExitStatus) -> String {
@@ -83,5 +89,17 @@ fn size(bytes: usize) -> String {
         format!("{kib} KiB")
     } else {
         format!("{}.{} MiB", kib / 1024, kib % 1024 * 10 / 1024)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_for_programs_are_left_out() {
+        let said = "{\"reason\":\"compiler-artifact\"}\nerror: expected `;`\n{\"reason\":\"build-finished\"}\n";
+        assert_eq!(for_people(said), "error: expected `;`");
+        assert_eq!(for_people("{ \"an\": \"object\" }\n"), "{ \"an\": \"object\" }");
     }
 }

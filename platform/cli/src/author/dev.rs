@@ -1,5 +1,5 @@
-//! Builds and tests again after every change of a source, and puts the component where a local
-//! platform finds it.
+//! Builds and tests again after every change of a source, and puts what passed where a platform
+//! finds it.
 //!
 //! It looks at the files' times and lengths twice a second, so it works on every file system, and
 //! never at what a build itself writes.
@@ -49,10 +49,18 @@ async fn once(options: &DevExtension, output: &Output) -> Result<(), Failure> {
     test(&project, None, false, output).await?;
     if let Some(folder) = &options.into {
         let into = folder.join(format!("{}.wasm", project.manifest.id));
-        build::replace(&into, &std::fs::read(component)?)?;
+        build::replace(&into, &std::fs::read(&component)?)?;
         output.note(&format!("-----> Put into {}", into.display()));
     }
     Ok(())
+}
+
+/// Whether a file was written after every source of the folder.
+pub(crate) fn is_younger(file: &Path, folder: &Path) -> Result<bool, Failure> {
+    let Ok(written) = std::fs::metadata(file).and_then(|file| file.modified()) else {
+        return Ok(false);
+    };
+    Ok(tree(folder)?.values().all(|(changed, _)| changed.is_some_and(|at| at < written)))
 }
 
 /// The sources, with what tells a change.
@@ -95,10 +103,18 @@ mod tests {
             std::fs::write(folder.join(made), "made").unwrap();
         }
         let built = tree(&folder).unwrap();
+        // Two writes may have the same time.
+        let source = std::fs::File::options().append(true).open(folder.join("src/lib.rs")).unwrap();
+        let now = SystemTime::now();
+        source.set_modified(now - Duration::from_secs(10)).unwrap();
+        let younger = is_younger(&folder.join("name.wasm"), &folder).unwrap();
+        source.set_modified(now + Duration::from_secs(10)).unwrap();
+        let older = !is_younger(&folder.join("name.wasm"), &folder).unwrap();
         std::fs::write(folder.join("src/lib.rs"), "three").unwrap();
         let changed = tree(&folder).unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
         assert_eq!(before, built);
+        assert!(younger && older);
         assert_ne!(before, changed);
     }
 }

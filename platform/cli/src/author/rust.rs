@@ -18,13 +18,18 @@ pub(crate) async fn build(project: &Project, output: &Output) -> Result<PathBuf,
     let mut cargo = Command::new("cargo");
     cargo.current_dir(&project.folder).args([
         "build",
+        "--quiet",
         "--release",
         "--target",
         TARGET,
         "--message-format=json-render-diagnostics",
     ]);
-    let messages = build::tool("Compiling with cargo", &mut cargo, output).await?;
-    artifact(&String::from_utf8_lossy(&messages)).ok_or_else(|| {
+    let said = build::tool("Compiling with cargo", &mut cargo, output).await?;
+    let warnings = String::from_utf8_lossy(&said.stderr);
+    if !warnings.trim().is_empty() {
+        output.note(warnings.trim_end());
+    }
+    artifact(&String::from_utf8_lossy(&said.stdout)).ok_or_else(|| {
         Failure::failed("cargo made no component")
             .with_hint("Cargo.toml needs `[lib]` with `crate-type = [\"cdylib\"]`")
     })
@@ -34,8 +39,8 @@ pub(crate) async fn build(project: &Project, output: &Output) -> Result<PathBuf,
 async fn target(output: &Output) -> Result<(), Failure> {
     let mut rustc = Command::new("rustc");
     rustc.args(["--print", "target-libdir", "--target", TARGET]);
-    let folder = build::tool("Asking rustc", &mut rustc, output).await?;
-    let folder = PathBuf::from(String::from_utf8_lossy(&folder).trim());
+    let said = build::tool("Asking rustc", &mut rustc, output).await?;
+    let folder = PathBuf::from(String::from_utf8_lossy(&said.stdout).trim());
     if folder.is_dir() {
         return Ok(());
     }

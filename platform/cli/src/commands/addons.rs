@@ -4,9 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use berth_api::{
-    AddonView, AttachAddon, AttachmentChanged, BackupView, CreateAddon, RestoreAddon,
-};
+use berth_api::{AddonView, AttachAddon, AttachmentChanged, BackupView, CreateAddon, RestoreAddon};
 use reqwest::Method;
 use serde_json::{Map, Value};
 

@@ -24,7 +24,7 @@ pub(crate) async fn run(command: Volumes, client: &Client, output: &Output) -> R
                     );
                 }
                 let rows: Vec<Vec<String>> = page.items.iter().map(row).collect();
-                table(&["NAME", "APP", "PROCESS", "PATH", "SIZE", "USED", "INSTANCE", "ID"], &rows)
+                table(&["NAME", "APP", "PROCESS", "PATH", "SIZE", "USED", "MOUNTED"], &rows)
             })
         }
         Volumes::Create { name, path, size, process, no_restart, app } => {
@@ -54,9 +54,8 @@ fn row(volume: &VolumeView) -> Vec<String> {
         volume.process.clone(),
         volume.path.clone(),
         size_of(volume),
-        volume.used_bytes.map_or("-".to_owned(), |bytes| format!("{} MiB", bytes >> 20)),
-        volume.instance.clone().unwrap_or_else(|| "-".to_owned()),
-        volume.id.clone(),
+        volume.used_bytes.map_or("-".to_owned(), |bytes| format!("{}MiB", bytes.div_ceil(1 << 20))),
+        if volume.instance.is_some() { "yes" } else { "no" }.to_owned(),
     ]
 }
 

@@ -7,7 +7,7 @@ import * as secrets from 'berth:secrets/secrets@0.1.0';
 export const handler = {
   // What is thrown must be an error of the platform's form; it is tried again later.
   onEvent(event) {
-    const app = event.subject.replace(/^app:/, '');
+    const { app } = JSON.parse(event.payload);
     const text =
       event.kind === 'deployment.failed'
         ? `${setting('mention')} the deployment of ${app} failed`

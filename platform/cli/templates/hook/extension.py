@@ -12,7 +12,7 @@ from wit_world.imports.http_out import Request
 class Handler(exports.Handler):
     def on_event(self, event):
         """An `Err` that is raised is tried again later."""
-        app = event.subject.removeprefix("app:")
+        app = json.loads(event.payload)["app"]
         if event.kind == "deployment.failed":
             text = f"{setting('mention')} the deployment of {app} failed"
         else:

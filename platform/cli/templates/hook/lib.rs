@@ -13,7 +13,8 @@ struct Extension;
 impl Guest for Extension {
     /// An error is tried again later.
     fn on_event(event: Event) -> Result<(), Error> {
-        let app = event.subject.strip_prefix("app:").unwrap_or(&event.subject);
+        let payload: serde_json::Value = serde_json::from_str(&event.payload).unwrap_or_default();
+        let app = payload["app"].as_str().unwrap_or("an app");
         let text = if event.kind == "deployment.failed" {
             format!("{} the deployment of {app} failed", setting("mention"))
         } else {

@@ -14,8 +14,8 @@ use berth_container::{
     APP_PORT, Agent, AgentError, ContainerState, FailureCode, InstanceStatus, LAYERS_MAX, Payload,
     Reach, Reply, Request, Role, Start, VolumeMount,
 };
-use berth_model::rollout::{Container, Phase};
 use berth_model::addon::Link;
+use berth_model::rollout::{Container, Phase};
 use berth_model::{App, AppId, Digest, InstanceId, InstanceRole, LayerRef, TargetAddress, Volume};
 use futures_util::StreamExt;
 use rustix::fs::MemfdFlags;

@@ -2,7 +2,7 @@
 
 use berth_model::extension::{ExtensionManifest, Filter, Kind, MANIFEST_BYTES_MAX, ManifestError};
 
-use super::{NotAComponent, Shape, WASI, is_wasi, list, shape};
+use super::{NotAComponent, Shape, WASI, is_wasi, list, name_of, shape};
 
 /// Custom section of the component that holds `extension.toml`.
 pub(super) const MANIFEST_SECTION: &str = "berth:extension";
@@ -37,7 +37,7 @@ pub enum ExtensionRefusal {
         exports: Vec<String>,
     },
     /// It needs what its manifest does not name.
-    #[error("the component imports {interface}, but its manifest {advice}")]
+    #[error("the component imports {}, but its manifest {advice}", name_of(.interface))]
     Missing {
         /// Interface with its version.
         interface: String,
@@ -55,13 +55,17 @@ pub fn extension_manifest(component: &[u8]) -> Result<ExtensionManifest, Extensi
 }
 
 fn manifest_of(shape: &Shape) -> Result<ExtensionManifest, ExtensionRefusal> {
-    let bytes = shape.manifest.as_deref().ok_or(ExtensionRefusal::NoManifest)?;
-    let text = bytes.get(..MANIFEST_BYTES_MAX.min(bytes.len())).unwrap_or_default();
     let form = |reason: &str| ExtensionRefusal::Manifest(ManifestError::Form(reason.to_owned()));
-    if text.len() < bytes.len() {
+    let bytes = match shape.manifests.as_slice() {
+        [] => return Err(ExtensionRefusal::NoManifest),
+        [one] => one,
+        // Which of them was reviewed, nobody could say.
+        _ => return Err(form("the component has more than one; build it anew")),
+    };
+    if bytes.len() > MANIFEST_BYTES_MAX {
         return Err(form("it is longer than 64 KiB"));
     }
-    let text = std::str::from_utf8(text).map_err(|_| form("it is not UTF-8"))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| form("it is not UTF-8"))?;
     Ok(ExtensionManifest::parse(text)?)
 }
 

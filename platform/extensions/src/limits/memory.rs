@@ -83,9 +83,33 @@ impl MemoryLimiter {
         self.refused
     }
 
-    /// Most bytes of linear memory at once.
+    /// Most bytes at once.
     pub(crate) fn peak_bytes(&self) -> u64 {
         self.peak_bytes
+    }
+
+    /// Charges what the host keeps for the guest as if it were the guest's own memory; false when
+    /// it is too much.
+    pub(crate) fn hold(&mut self, more: u64) -> bool {
+        if self.bytes.saturating_add(more) > self.bytes_max {
+            self.refused = Some(Refused::Own);
+            return false;
+        }
+        if self.budget.as_ref().is_some_and(|budget| !budget.take(more)) {
+            self.refused = Some(Refused::Shared);
+            return false;
+        }
+        self.bytes += more;
+        self.peak_bytes = self.peak_bytes.max(self.bytes);
+        true
+    }
+
+    /// Takes back what was charged by [`MemoryLimiter::hold`].
+    pub(crate) fn release(&mut self, bytes: u64) {
+        self.bytes -= bytes;
+        if let Some(budget) = &self.budget {
+            budget.give_back(bytes);
+        }
     }
 }
 
@@ -97,26 +121,16 @@ impl ResourceLimiter for MemoryLimiter {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let more = desired.saturating_sub(current) as u64;
-        if self.bytes.saturating_add(more) > self.bytes_max {
-            self.refused = Some(Refused::Own);
-            return Ok(false);
+        let held = self.hold(more);
+        if held {
+            self.last = (more, 0);
         }
-        if self.budget.as_ref().is_some_and(|budget| !budget.take(more)) {
-            self.refused = Some(Refused::Shared);
-            return Ok(false);
-        }
-        self.bytes += more;
-        self.peak_bytes = self.peak_bytes.max(self.bytes);
-        self.last = (more, 0);
-        Ok(true)
+        Ok(held)
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
         let (bytes, _) = std::mem::take(&mut self.last);
-        self.bytes -= bytes;
-        if let Some(budget) = &self.budget {
-            budget.give_back(bytes);
-        }
+        self.release(bytes);
         Ok(())
     }
 
@@ -200,6 +214,18 @@ mod tests {
         limiter.memory_grow_failed(wasmtime::format_err!("no memory")).unwrap();
         assert_eq!(budget.left_bytes(), 4 * PAGE as u64);
         assert!(limiter.memory_growing(0, 4 * PAGE, None).unwrap());
+    }
+
+    #[test]
+    fn what_the_host_keeps_for_a_guest_is_its_memory() {
+        let budget = MemoryBudget::new(4 * PAGE as u64);
+        let mut limiter = limiter(Some(budget.clone()));
+        assert!(limiter.memory_growing(0, 3 * PAGE, None).unwrap());
+        assert!(!limiter.hold(2 * PAGE as u64));
+        assert!(limiter.hold(PAGE as u64));
+        assert!(!limiter.memory_growing(3 * PAGE, 4 * PAGE, None).unwrap());
+        limiter.release(PAGE as u64);
+        assert_eq!(budget.left_bytes(), PAGE as u64);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::Store;
 use wasmtime::component::{
     ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Lower, Resource, TypedFunc,
@@ -19,13 +19,18 @@ use super::shared::Shared;
 use super::wit::berth::middleware::types::Reply;
 use crate::aot::LoadError;
 use crate::engine::Running;
-use crate::limits::{self, Fault, GuestError, MemoryBudget, MemoryLimiter, Meter, Sandbox};
-use crate::powers::{self, State};
+use crate::limits::{self, Fault, GuestError, Limits, MemoryBudget, MemoryLimiter, Meter, Sandbox};
+use crate::powers::{self, Session, State};
 
 /// Calls after which an instance is dropped: what it leaks goes with it.
 const CALLS_MAX: u32 = 1_000;
+/// Calls of one middleware at once: one that waits in each of them leaves places for the others.
+pub(super) const CALLS_AT_ONCE_MAX: usize = 16;
+/// Longest start of a component that is loaded, milliseconds; of processor time it has what a call
+/// has.
+const START_WALL_MS_MAX: u32 = 5_000;
 /// Instances that wait for calls.
-const IDLE_MAX: usize = 16;
+const IDLE_MAX: usize = CALLS_AT_ONCE_MAX;
 
 type OnRequest = TypedFunc<(Resource<Request>,), (Option<Reply>,)>;
 type OnResponse = TypedFunc<(Resource<Response>,), ()>;
@@ -43,6 +48,8 @@ pub(super) struct Instances {
     pub(super) pre: InstancePre<State>,
     pub(super) exports: Exports,
     pub(super) budget: MemoryBudget,
+    /// Calls at once, of this one.
+    pub(super) own_places: Semaphore,
     /// Calls at once, of all middlewares.
     pub(super) places: Arc<Semaphore>,
     pub(super) idle: Mutex<Vec<Warm>>,
@@ -88,17 +95,17 @@ impl Instances {
         self.call::<Response, _>(shared, head, at, |functions| functions.response).await
     }
 
-    /// Makes the first instance, so that a component that cannot start is never swapped in.
+    /// Makes an instance, so that a component that cannot start is never swapped in. No request
+    /// waits for it: a machine that is busy just now is no reason to refuse a component.
     pub(super) async fn prepare(&self, shared: &Arc<Shared>) -> Result<(), LoadError> {
         let _ticking = self.running.ticker.run();
         let link = |error: wasmtime::Error| LoadError::Link(format!("{error:#}"));
-        let mut warm = self.fresh(shared).map_err(link)?;
+        let limits = Limits { wall_ms_max: START_WALL_MS_MAX, ..shared.config.limits };
+        let mut warm = self.fresh(shared, limits).map_err(link)?;
         let meter = Arc::clone(&warm.meter);
         match meter.bound(warm.instantiate(self)).await {
-            Some(Ok(())) => {
-                self.keep(warm);
-                Ok(())
-            }
+            // Its clock is not that of a call, so no call gets it.
+            Some(Ok(())) => Ok(()),
             Some(Err(error)) => {
                 let ended = warm.explain(&error);
                 Err(LoadError::Link(format!("it does not start: {}", ended.message)))
@@ -122,20 +129,13 @@ impl Instances {
         if !shared.allows() {
             return (head, Err(MiddlewareError::Resting));
         }
-        let wall_max = Duration::from_millis(u64::from(shared.config.limits.wall_ms_max));
-        let place = match self.places.try_acquire() {
-            Ok(place) => place,
-            Err(_) => match tokio::time::timeout(wall_max, self.places.acquire()).await {
-                Ok(Ok(place)) => place,
-                _ => {
-                    shared.note_refused();
-                    return (head, Err(MiddlewareError::Overload));
-                }
-            },
+        let Some(place) = self.place(shared).await else {
+            shared.note_refused();
+            return (head, Err(MiddlewareError::Overload));
         };
         let _ticking = self.running.ticker.run();
         let started = Instant::now();
-        let warm = self.take().map_or_else(|| self.fresh(shared), Ok);
+        let warm = self.take().map_or_else(|| self.fresh(shared, shared.config.limits), Ok);
         let Ok(mut warm) = warm else {
             shared.note_refused();
             return (head, Err(MiddlewareError::Overload));
@@ -156,6 +156,20 @@ impl Instances {
                 (head, Err(MiddlewareError::Guest(ended)))
             }
         }
+    }
+
+    /// Waits for a place no longer than a call may take.
+    async fn place(&self, shared: &Shared) -> Option<[SemaphorePermit<'_>; 2]> {
+        if let (Ok(own), Ok(place)) = (self.own_places.try_acquire(), self.places.try_acquire()) {
+            return Some([own, place]);
+        }
+        let wall_max = Duration::from_millis(u64::from(shared.config.limits.wall_ms_max));
+        let both = async {
+            // Whoever waits for one of its own holds none of the others'.
+            let own = self.own_places.acquire().await.ok()?;
+            Some([own, self.places.acquire().await.ok()?])
+        };
+        tokio::time::timeout(wall_max, both).await.ok().flatten()
     }
 
     fn take(&self) -> Option<Warm> {
@@ -195,9 +209,8 @@ impl Instances {
         drop(old);
     }
 
-    fn fresh(&self, shared: &Arc<Shared>) -> wasmtime::Result<Warm> {
-        let session = shared.session();
-        let limits = session.limits;
+    fn fresh(&self, shared: &Arc<Shared>, limits: Limits) -> wasmtime::Result<Warm> {
+        let session = powers::veiled(Session { limits, ..shared.session() }).0;
         let meter = Arc::new(Meter::new(limits));
         let mut sandbox = Sandbox::new(
             Arc::clone(&meter),

@@ -23,6 +23,11 @@ pub struct Measure {
     pub counter: bool,
 }
 
+/// Name and labels.
+type Key = (String, Vec<(String, String)>);
+/// Value, and whether it only ever grows.
+type Series = (f64, bool);
+
 /// The measures of one extension.
 #[derive(Default)]
 pub(super) struct Measures(Mutex<State>);
@@ -30,7 +35,7 @@ pub(super) struct Measures(Mutex<State>);
 #[derive(Default)]
 struct State {
     names: BTreeSet<String>,
-    series: BTreeMap<(String, Vec<(String, String)>), (f64, bool)>,
+    series: BTreeMap<Key, Series>,
 }
 
 impl Measures {

@@ -52,6 +52,18 @@ impl Registry {
         (kept, gate)
     }
 
+    /// Versions of extensions that are called no longer until somebody says so.
+    pub(super) fn quarantined(&self) -> Vec<(ExtensionId, Digest)> {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_quarantined = |gate: &Weak<Gate>| gate.upgrade().is_some_and(|g| g.is_closed());
+        inner
+            .gates
+            .iter()
+            .filter(|(_, gate)| is_quarantined(gate))
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
     /// Lets an extension be called again; false when none of this version is loaded.
     pub(super) fn resume(&self, extension: &ExtensionId, component: Digest) -> bool {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -81,6 +93,11 @@ impl Gate {
             0 => true,
             until_ms => unix_ms() >= until_ms,
         }
+    }
+
+    /// Until somebody says otherwise.
+    fn is_closed(&self) -> bool {
+        self.until_ms.load(Relaxed) == i64::MAX
     }
 
     fn fault(&self) -> Option<BreakerState> {

@@ -1,10 +1,11 @@
 //! The host functions of the powers: each is counted, judged, bounded and handed to the host.
 
+mod requests;
+
 use wasmtime::Engine;
-use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
+use wasmtime::component::{HasSelf, Linker, Resource};
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
-use super::http::{Refusal, Request};
 use super::secrets::Secret;
 use super::wit::berth::{
     clock::clock, config::config, counters::counters, events::events, http_out::http_out, kv::kv,
@@ -19,6 +20,8 @@ const KEYS_MAX: u32 = 1_000;
 const WINDOW_MS: std::ops::RangeInclusive<u64> = 1_000..=3_600_000;
 const LABELS_MAX: usize = 8;
 const NAME_BYTES_MAX: usize = 64;
+/// Payload of an event.
+const EVENT_BYTES_MAX: usize = 64 * 1024;
 
 /// State of an extension's store.
 pub(crate) struct State {
@@ -156,12 +159,32 @@ impl State {
                 format!("the secret '{}' is not set; the operator sets it", printable(&name, 80));
             return Err(PowerError::failure("not-found", text, false));
         };
-        push(&mut self.sandbox.table, Secret { name, value })
+        let bytes = value.0.len();
+        self.keep(Secret { name, value }, bytes)
     }
-}
 
-fn push<T: Send + 'static>(table: &mut ResourceTable, entry: T) -> Result<Resource<T>, PowerError> {
-    table.push(entry).map_err(|error| PowerError::Ended(error.into()))
+    /// Puts something of so many bytes into the table. It counts as memory of the guest, which
+    /// decides how much of it there is.
+    fn keep<T: Send + 'static>(
+        &mut self,
+        entry: T,
+        bytes: usize,
+    ) -> Result<Resource<T>, PowerError> {
+        self.recharge(0, bytes)?;
+        let kept = self.sandbox.table.push(entry);
+        // Nothing but a full table refuses.
+        kept.map_err(|_| PowerError::Ended(Stopped(Fault::Memory).into()))
+    }
+
+    /// Notes that what is kept for the guest has another size.
+    fn recharge(&mut self, before: usize, after: usize) -> Result<(), PowerError> {
+        self.sandbox.memory.release(before as u64);
+        if self.sandbox.memory.hold(after as u64) {
+            Ok(())
+        } else {
+            Err(PowerError::Ended(Stopped(Fault::Memory).into()))
+        }
+    }
 }
 
 /// The error that ends the guest, of a function that has no error of its own.
@@ -194,7 +217,9 @@ impl log::Host for State {
         if !self.sandbox.meter.count_output(text.len()) {
             return Err(Stopped(Fault::Output).into());
         }
-        self.session.host.log(Level::of(&level), &printable(&text, LINE_BYTES_MAX));
+        // One line, whatever is in it: another would look like one of the platform's own.
+        let text = berth_model::text::printable(&text, LINE_BYTES_MAX);
+        self.session.host.log(Level::of(&level), &text);
         Ok(())
     }
 }
@@ -282,7 +307,8 @@ impl secrets::HostSecret for State {
     }
 
     async fn drop(&mut self, secret: Resource<Secret>) -> wasmtime::Result<()> {
-        self.sandbox.table.delete(secret)?;
+        let secret = self.sandbox.table.delete(secret)?;
+        self.sandbox.memory.release(secret.value.0.len() as u64);
         Ok(())
     }
 }
@@ -295,98 +321,6 @@ impl reader::Host for State {
             return Err(self.denied("secrets-read", &secret.name));
         }
         Ok(secret.value.0.clone())
-    }
-}
-
-impl http_out::Host for State {}
-
-impl http_out::HostRequest for State {
-    async fn new(&mut self, method: String, url: String) -> wasmtime::Result<Resource<Request>> {
-        self.counted(method.len() + url.len()).map_err(ended)?;
-        let request = Request {
-            method,
-            url: url.into_bytes(),
-            headers: Vec::new(),
-            body: Vec::new(),
-            timeout_ms: None,
-        };
-        Ok(self.sandbox.table.push(request)?)
-    }
-
-    async fn set_secret_url(
-        &mut self,
-        request: Resource<Request>,
-        secret: Resource<Secret>,
-    ) -> wasmtime::Result<()> {
-        self.counted(0).map_err(ended)?;
-        let url = self.sandbox.table.get(&secret)?.value.0.clone();
-        self.sandbox.table.get_mut(&request)?.url = url;
-        Ok(())
-    }
-
-    async fn set_header(
-        &mut self,
-        request: Resource<Request>,
-        name: String,
-        value: Vec<u8>,
-    ) -> wasmtime::Result<()> {
-        self.counted(name.len() + value.len()).map_err(ended)?;
-        self.sandbox.table.get_mut(&request)?.set_header(name, value);
-        Ok(())
-    }
-
-    async fn set_secret_header(
-        &mut self,
-        request: Resource<Request>,
-        name: String,
-        prefix: String,
-        secret: Resource<Secret>,
-    ) -> wasmtime::Result<()> {
-        self.counted(name.len() + prefix.len()).map_err(ended)?;
-        let value = self.sandbox.table.get(&secret)?.value.clone();
-        self.sandbox.table.get_mut(&request)?.set_secret_header(name, prefix, &value);
-        Ok(())
-    }
-
-    async fn set_body(
-        &mut self,
-        request: Resource<Request>,
-        body: Vec<u8>,
-    ) -> wasmtime::Result<()> {
-        self.counted(body.len()).map_err(ended)?;
-        self.sandbox.table.get_mut(&request)?.body = body;
-        Ok(())
-    }
-
-    async fn set_timeout_ms(
-        &mut self,
-        request: Resource<Request>,
-        timeout_ms: u32,
-    ) -> wasmtime::Result<()> {
-        self.counted(0).map_err(ended)?;
-        self.sandbox.table.get_mut(&request)?.timeout_ms = Some(timeout_ms);
-        Ok(())
-    }
-
-    async fn send(&mut self, request: Resource<Request>) -> Result<http_out::Response, PowerError> {
-        let request = self.sandbox.table.get(&request).map_err(table)?;
-        self.counted(request.bytes())?;
-        let request = request.allowed(&self.session.allowed).map_err(|refusal| match refusal {
-            Refusal::Denied(denial) => self.denied("http", &denial.to_string()),
-            Refusal::Invalid(error) => error,
-        })?;
-        let response = self.session.host.http(request).await?;
-        Ok(http_out::Response {
-            status: response.status,
-            headers: response.headers,
-            body: response.body,
-            extra: Vec::new(),
-        })
-    }
-
-    async fn drop(&mut self, request: Resource<Request>) -> wasmtime::Result<()> {
-        self.sandbox.table.delete(request)?;
-        Ok(())
     }
 }
 
@@ -411,6 +345,9 @@ impl events::Host for State {
         self.counted(payload.len())?;
         if !self.session.allowed.both(|set| set.may_emit(&name)) {
             return Err(self.denied("emit", &name));
+        }
+        if payload.len() > EVENT_BYTES_MAX {
+            return Err(PowerError::failure("too-large", "a payload has 64 KiB at most", false));
         }
         let payload = serde_json::from_str(&payload).map_err(|error| {
             PowerError::failure("invalid", format!("the payload is not JSON: {error}"), false)

@@ -1,12 +1,17 @@
 //! Requests of extensions to other servers: what the guest put together, and the judgement of it.
 
 use std::fmt;
+use std::time::Duration;
 
 use berth_model::extension::HttpDenial;
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Uri};
+use http_body_util::{BodyExt, Full};
+use tokio::time::timeout;
 
 use super::session::Allowed;
 use super::{PowerError, SecretValue};
+use crate::outbound::{Allow, Granted, Outbound, OutboundError, SendLimits, Share};
 
 /// Where no time is set, milliseconds.
 const TIMEOUT_MS: u32 = 10_000;
@@ -14,6 +19,8 @@ const TIMEOUT_MS_MAX: u32 = 60_000;
 const HEADERS_MAX: usize = 64;
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 const URL_BYTES_MAX: usize = 8 * 1024;
+/// Longest body of an answer.
+const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 
 /// A request that was allowed. It may hold secrets, so its address and header values are never
 /// shown.
@@ -36,6 +43,57 @@ impl fmt::Debug for HttpRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = self.uri.host().unwrap_or_default();
         f.debug_struct("HttpRequest").field("method", &self.method).field("host", &host).finish()
+    }
+}
+
+/// A request that was judged already; the way out asks again only for private addresses.
+struct Judged {
+    private: bool,
+}
+
+impl Allow for Judged {
+    fn allows(&self, _method: &str, _host: &str, _port: u16) -> Option<Granted> {
+        Some(Granted { private: self.private })
+    }
+}
+
+impl HttpRequest {
+    /// Sends it by the way out; the whole exchange has the request's time.
+    ///
+    /// # Errors
+    /// As [`OutboundError`] says.
+    pub async fn exchange(
+        self,
+        outbound: &Outbound,
+        share: &Share,
+    ) -> Result<HttpResponse, OutboundError> {
+        let whole = Duration::from_millis(u64::from(self.timeout_ms));
+        let limits = SendLimits {
+            connect: whole,
+            first_byte: whole,
+            between_bytes: whole,
+            response_bytes_max: ANSWER_BYTES_MAX,
+            ..SendLimits::default()
+        };
+        let allow = Judged { private: self.private };
+        let mut request = http::Request::new(Full::new(Bytes::from(self.body)));
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        request.headers_mut().extend(self.headers);
+        let exchange = async {
+            let (head, body) = outbound.send(share, &allow, request, limits).await?.into_parts();
+            let body = body.collect().await?.to_bytes();
+            let header = |(name, value): (&HeaderName, &HeaderValue)| {
+                (name.as_str().to_owned(), value.as_bytes().to_vec())
+            };
+            Ok(HttpResponse {
+                status: head.status.as_u16(),
+                headers: head.headers.iter().map(header).collect(),
+                body: body.into(),
+            })
+        };
+        let late = |_| OutboundError::Timeout("the exchange", whole.as_millis());
+        timeout(whole, exchange).await.map_err(late)?
     }
 }
 
@@ -84,7 +142,7 @@ impl Request {
     /// Bytes that the guest handed over.
     pub(super) fn bytes(&self) -> usize {
         let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
-        self.url.len() + self.body.len() + headers.sum::<usize>()
+        self.method.len() + self.url.len() + self.body.len() + headers.sum::<usize>()
     }
 
     pub(super) fn set_header(&mut self, name: String, value: Vec<u8>) {

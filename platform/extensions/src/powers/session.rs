@@ -41,10 +41,10 @@ impl Allowed {
         Ok(asked && granted)
     }
 
-    /// Interfaces that are linked: those of both.
+    /// Interfaces that are linked: those of the manifest. What of them was not granted is answered
+    /// with `denied` by each call, so that an extension goes on without what it can do without.
     pub(crate) fn interfaces(&self) -> Vec<&'static str> {
-        let granted = self.granted.interfaces();
-        self.asked.interfaces().into_iter().filter(|one| granted.contains(one)).collect()
+        self.asked.interfaces()
     }
 }
 
@@ -123,6 +123,16 @@ impl<T> Called<T> {
             Err(CallError::Host(_)) => Outcome::Host,
         }
     }
+
+    /// Ends in an error when the value has more bytes than the call may write.
+    pub(crate) fn within(mut self, limits: &Limits, bytes: impl FnOnce(&T) -> usize) -> Self {
+        let over = |value| bytes(value) as u64 > limits.output_bytes_max;
+        if self.result.as_ref().is_ok_and(over) {
+            let message = limits::limit_message(Fault::Output, limits);
+            self.result = Err(CallError::Guest(GuestError { fault: Fault::Output, message }));
+        }
+        self
+    }
 }
 
 /// The engine of the extensions. One per process; cheap to clone.
@@ -154,6 +164,7 @@ impl Runner {
         let _ticking = self.running.ticker.run();
         let started = Instant::now();
         let limits = session.limits;
+        let (session, veil) = super::veiled(session);
         let meter = Arc::new(Meter::new(limits));
         let sandbox = Sandbox::new(
             Arc::clone(&meter),
@@ -164,8 +175,10 @@ impl Runner {
         let ended = meter.bound(entry(&mut store)).await;
         let result = match ended {
             Some(Ok(Ok(value))) => Ok(value),
-            Some(Ok(Err(failure))) => Err(CallError::Failure(within(failure))),
+            Some(Ok(Err(failure))) => Err(CallError::Failure(within(veil.veiled_failure(failure)))),
             Some(Err(error)) => Err(match error.downcast_ref::<PowerError>() {
+                // A function that has no error of its own was denied.
+                Some(PowerError::Failure(failure)) => CallError::Failure(failure.clone()),
                 Some(host) => CallError::Host(host.to_string()),
                 None => {
                     let refused = store.data().sandbox.memory.refused().is_some();

@@ -10,7 +10,7 @@ use berth_extensions::{EngineKind, Extensions, Fault, Limits};
 use berth_model::extension::{ExtensionManifest, OnFailure};
 use serde_json::{Value, json};
 
-use super::support::{code, plugin};
+use super::support::{code, guest, plugin};
 
 /// A host without powers: these extensions ask for none.
 struct Nothing;
@@ -23,9 +23,7 @@ fn none<T>() -> Result<T, PowerError> {
 impl PowerHost for Nothing {
     fn log(&self, _: Level, _: &str) {}
 
-    fn denied(&self, capability: &'static str, _: &str) {
-        panic!("{capability} was asked for");
-    }
+    fn denied(&self, _: &'static str, _: &str) {}
 
     fn now_ms(&self) -> u64 {
         0
@@ -82,7 +80,30 @@ struct Loaded {
 
 async fn loaded(name: &str) -> Loaded {
     let (wasm, manifest) = plugin(name);
-    let manifest = ExtensionManifest::parse(&manifest).unwrap();
+    load(wasm, &manifest).await
+}
+
+/// The processor that does what its first line says, which asks for nothing.
+async fn odd() -> Loaded {
+    let manifest = r#"
+        [extension]
+        id = "test.odd"
+        version = "0.1.0"
+        kind = "log-processor"
+        api = "berth:log-processor@0.1.0"
+        description = "Does what it is told."
+        [capabilities]
+        clock = { why = "to test" }
+        metrics = { why = "to test" }
+    "#;
+    let mut odd = load(guest("guest_log_processor"), manifest).await;
+    // Linked, and not granted.
+    odd.allowed.granted = Default::default();
+    odd
+}
+
+async fn load(wasm: Vec<u8>, manifest: &str) -> Loaded {
+    let manifest = ExtensionManifest::parse(manifest).unwrap();
     let allowed = Allowed::all(manifest.capabilities.clone());
     let code = code(EngineKind::Extensions, wasm).await;
     let processor = Extensions::new().unwrap().log_processor(&code, &allowed).unwrap();
@@ -152,15 +173,68 @@ async fn the_redactor_hides_secrets_also_in_a_line_that_was_cut() {
     assert_eq!(shown[..2], ["DB_PASSWORD=swordfish starts", "* here"]);
 }
 
+/// What a drain hands over at once of whole lines, and of lines that were cut.
+const PART_BYTES: usize = 64 * 1024;
+const CUT_BYTES: usize = 768 * 1024;
+
+fn part(line: &str) -> Vec<Entry> {
+    let count = PART_BYTES / (line.len() + 160);
+    (0..count as u64).map(|seq| entry(seq, line, false)).collect()
+}
+
 #[tokio::test]
-async fn the_redactor_takes_what_a_drain_gives_it_at_once_within_its_limits() {
+async fn the_redactor_takes_the_most_that_a_drain_gives_it_within_half_its_limits() {
     let redactor = loaded("redact-secrets").await;
-    let line = "GET /orders/1234?token=swordfish 200 in 12 ms for 203.0.113.9 ".repeat(2);
-    let batch: Vec<Entry> = (0..230).map(|seq| entry(seq, &line, false)).collect();
-    let called = redactor.process(json!({}), &batch).await;
-    let used = called.usage;
-    assert!(lines(called).iter().all(|line| !line.contains("swordfish")));
-    assert!(used.cpu_us < 100_000, "{used:?}");
+    let limits = Limits::asked(redactor.manifest.kind, &redactor.manifest.limits);
+    assert_eq!(limits.cpu_ms_max, Limits::of_kind(redactor.manifest.kind).cpu_ms_max);
+    let cut = |line: &str| -> Vec<Entry> {
+        let part = line.repeat(8 * 1024 / line.len());
+        let count = (CUT_BYTES / part.len()) as u64;
+        (0..count).map(|seq| entry(seq, &part, seq + 1 < count)).collect()
+    };
+    for (what, batch) in [
+        ("usual", part(&"GET /orders/1234?page=2 200 in 12 ms for 203.0.113.9 ".repeat(2))),
+        ("dense", part("GET /?token=swordfish 200 password: swordfish")),
+        ("short", part("ok")),
+        ("names", cut("token")),
+        ("values", cut("token=")),
+        ("quotes", cut(r#"token=\""#)),
+        ("webs", cut("eyJaaaa-")),
+        ("points", cut("eyJaaaa.")),
+        ("keys", cut("sk-aaaaaaaaaaaaaaaaaaaaaaa ")),
+        ("addresses", cut("a://b:c")),
+        ("space", cut("bearer    ")),
+        ("cookies", cut("cookie =")),
+    ] {
+        let called = redactor.process(json!({}), &batch).await;
+        let used = called.usage;
+        assert!(called.result.is_ok(), "{what}: {:?}", called.result);
+        assert!(used.cpu_us < u64::from(limits.cpu_ms_max) * 500, "{what}: {used:?}");
+        assert!(used.memory_peak_bytes < limits.memory_bytes_max / 2, "{what}: {used:?}");
+        assert!(lines(called).iter().all(|line| !line.contains("swordfish")), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn the_redactor_looks_for_own_words_and_patterns_within_its_limits() {
+    let redactor = loaded("redact-secrets").await;
+    let limits = Limits::asked(redactor.manifest.kind, &redactor.manifest.limits);
+    let line = "GET /orders/1234?page=2 200 in 12 ms for 203.0.113.9 ".repeat(2);
+    let most = |name: &str| -> usize {
+        let schema = &redactor.manifest.config_schema;
+        schema["properties"][name]["maxItems"].as_u64().unwrap() as usize
+    };
+    let words: Vec<String> =
+        (0..most("words")).map(|n| format!("{n:04}{}", "word".repeat(20))).collect();
+    let called = redactor.process(json!({ "words": words }), &part(&line)).await;
+    assert!(called.result.is_ok(), "{:?}", called.result);
+    assert!(called.usage.cpu_us < u64::from(limits.cpu_ms_max) * 800, "{:?}", called.usage);
+    let part = part(&line);
+    let patterns: Vec<String> =
+        (0..most("patterns")).map(|n| format!(r"\b(?:customer|client){n}=(\w+)\b")).collect();
+    let called = redactor.process(json!({ "patterns": patterns }), &part).await;
+    assert!(called.result.is_ok(), "{:?}", called.result);
+    assert!(called.usage.cpu_us < u64::from(limits.cpu_ms_max) * 800, "{:?}", called.usage);
 }
 
 #[tokio::test]
@@ -170,26 +244,98 @@ async fn a_pattern_that_is_none_is_an_error_and_nothing_goes_on() {
     assert!(matches!(called.result, Err(CallError::Failure(_))), "{called:?}");
 }
 
-#[tokio::test]
-async fn a_processor_is_ended_by_the_limit_of_a_batch() {
-    let redactor = loaded("redact-secrets").await;
-    let limits = Limits {
-        fuel_max: 10_000,
-        ..Limits::asked(redactor.manifest.kind, &redactor.manifest.limits)
-    };
-    let called = redactor.process_within(limits, json!({}), &[entry(1, "x", false)]).await;
-    let Err(CallError::Guest(error)) = called.result else { panic!("{called:?}") };
-    assert_eq!(error.fault, Fault::Cpu);
+/// What becomes of a batch of one line under the limits of the kind.
+async fn told(line: &str) -> Called<Output> {
+    let odd = odd().await;
+    let limits = Limits::of_kind(odd.manifest.kind);
+    odd.process_within(limits, json!({}), &[entry(1, line, false)]).await
+}
+
+fn fault(called: Called<Output>) -> Fault {
+    match called.result {
+        Err(CallError::Guest(error)) => error.fault,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]
-async fn a_processor_gives_at_most_twice_what_it_got_and_a_little() {
-    let redactor = loaded("redact-secrets").await;
-    let batch: Vec<Entry> = (0..100).map(|seq| entry(seq, &"abcd ".repeat(1000), false)).collect();
-    let longer = json!({ "words": ["abcd"], "replacement": "x".repeat(40) });
-    let called = redactor.process(longer, &batch).await;
+async fn a_processor_that_loops_is_ended_by_its_processor_time() {
+    let called = told("loop").await;
+    assert!((50_000..500_000).contains(&called.usage.cpu_us), "{:?}", called.usage);
+    assert_eq!(fault(called), Fault::Cpu);
+}
+
+#[tokio::test]
+async fn a_processor_that_waits_is_ended_by_its_time() {
+    let called = told("wait").await;
+    assert!((1_000_000..5_000_000).contains(&called.usage.wall_us), "{:?}", called.usage);
+    assert_eq!(fault(called), Fault::Timeout);
+}
+
+#[tokio::test]
+async fn a_processor_that_grows_is_ended_by_its_memory() {
+    let called = told("memory").await;
+    assert!((24 << 20..=32 << 20).contains(&called.usage.memory_peak_bytes), "{:?}", called.usage);
+    assert_eq!(fault(called), Fault::Memory);
+}
+
+#[tokio::test]
+async fn a_processor_may_call_its_host_sixteen_times() {
+    // Instantiation makes a call or two of its own.
+    assert!(told("calls 10").await.result.is_ok());
+    assert_eq!(fault(told("calls 17").await), Fault::HostCalls);
+}
+
+#[tokio::test]
+async fn a_processor_writes_no_more_than_64_kib_of_its_own() {
+    assert!(told("log 8").await.result.is_ok());
+    assert_eq!(fault(told("log 9").await), Fault::Output);
+}
+
+#[tokio::test]
+async fn a_processor_that_traps_or_fails_gives_nothing() {
+    assert_eq!(fault(told("trap").await), Fault::Trap);
+    let called = told("error").await;
     let Err(CallError::Failure(failure)) = called.result else { panic!("{called:?}") };
-    assert_eq!(failure.code, "too-large");
+    assert_eq!(failure.message, "asked for");
+}
+
+#[tokio::test]
+async fn a_processor_gives_at_most_twice_what_it_got_and_64_kib() {
+    const FREE: usize = 64 * 1024;
+    let refused = async |batch: &[Entry]| {
+        let odd = odd().await;
+        let limits = Limits::of_kind(odd.manifest.kind);
+        match odd.process_within(limits, json!({}), batch).await.result {
+            Ok(_) => false,
+            Err(CallError::Failure(failure)) => {
+                assert_eq!(failure.code, "too-large");
+                true
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let batch = |first: String| -> Vec<Entry> {
+        let rest = (1..100).map(|seq| entry(seq, &"b".repeat(1000), false));
+        [entry(0, &first, false)].into_iter().chain(rest).collect()
+    };
+    // Each entry counts 128 bytes beside its texts.
+    let got = batch("longer 000000".to_owned());
+    let got: usize = got.iter().map(|entry| entry.line.len() + 162).sum();
+    for (what, most) in [("longer", got + FREE), ("frames", 2 * got + FREE - 64)] {
+        assert!(!refused(&batch(format!("{what} {most:06}"))).await, "{what} {most}");
+        assert!(refused(&batch(format!("{what} {:06}", most + 1))).await, "{what} {most}");
+    }
+    // What holds a message counts too.
+    assert!(refused(&batch(format!("empty-frames {}", (2 * got + FREE) / 64 + 2))).await);
+}
+
+#[tokio::test]
+async fn a_processor_has_only_the_powers_that_it_was_granted() {
+    assert_eq!(lines(told("measure").await), ["denied"]);
+    let called = told("clock").await;
+    let Err(CallError::Failure(failure)) = called.result else { panic!("{called:?}") };
+    assert_eq!(failure.code, "denied");
 }
 
 #[tokio::test]

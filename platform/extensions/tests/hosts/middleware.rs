@@ -124,22 +124,64 @@ async fn each_limit_ends_a_call_leaves_the_request_as_it_was_and_the_next_call_w
         ("/log", Fault::Output),
         ("/exit", Fault::Trap),
         ("/recursion", Fault::Trap),
-        ("/status", Fault::Output),
-        ("/header", Fault::Output),
-        ("/long", Fault::Output),
     ] {
         let started = Instant::now();
         let (request, result) = within(path, middleware.on_request(head(path))).await;
         let took = started.elapsed();
         let Err(MiddlewareError::Guest(error)) = result else { panic!("{path} went on") };
         assert_eq!(error.fault, fault, "{path}: {error}");
-        let replied = ["/status", "/header", "/long"].contains(&path);
-        assert!(replied || request.headers.is_empty(), "{path} changed the request");
+        assert!(request.headers.is_empty(), "{path} changed the request");
         assert!(took < Duration::from_millis(500), "{path} took {took:?}");
         assert_eq!(text(&middleware, "/config").await, "{\"a\":1}");
     }
-    assert_eq!(middleware.stats().faults, 11);
+    assert_eq!(middleware.stats().faults, 8);
     assert!(notes.has("error", "asked for") || notes.has("debug", "asked for"));
+}
+
+/// With time to make them: a large one takes some.
+#[tokio::test]
+async fn a_reply_that_cannot_be_sent_is_a_fault_and_one_at_the_limit_is_sent() {
+    let host = MiddlewareHost::new(Arc::new(Notes::default())).unwrap();
+    let limits = Limits { cpu_ms_max: 1_000, wall_ms_max: 5_000, ..Limits::MIDDLEWARE };
+    let middleware = load(&host, MiddlewareConfig { limits, ..config(everything(), 1) }).await;
+    for path in ["/status", "/header", "/long", "/wide", "/many"] {
+        match ask(&middleware, path).await {
+            Err(MiddlewareError::Guest(error)) => assert_eq!(error.fault, Fault::Output, "{path}"),
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+    let whole = ask(&middleware, "/full").await.unwrap().expect("a reply");
+    assert_eq!(whole.body.len(), 1 << 20);
+}
+
+/// With the limit out of the way it is another one, or nothing, that ends the call.
+#[tokio::test]
+async fn each_limit_is_what_ends_the_call_that_it_is_for() {
+    const USUAL: Limits = Limits::MIDDLEWARE;
+    let host = MiddlewareHost::new(Arc::new(Notes::default())).unwrap();
+    let ended = async |path: &str, limits: Limits, load_as: u8| {
+        let middleware =
+            load(&host, MiddlewareConfig { limits, ..config(everything(), load_as) }).await;
+        match ask(&middleware, path).await {
+            Err(MiddlewareError::Guest(error)) => Some(error.fault),
+            _ => None,
+        }
+    };
+    for (path, fault, without) in [
+        ("/loop", Fault::Cpu, Limits { cpu_ms_max: u32::MAX, ..USUAL }),
+        ("/more", Fault::Memory, Limits { memory_bytes_max: 64 << 20, ..USUAL }),
+        ("/calls", Fault::HostCalls, Limits { host_calls_max: u64::MAX, ..USUAL }),
+        ("/log", Fault::Output, Limits { output_bytes_max: u64::MAX, ..USUAL }),
+    ] {
+        assert_eq!(ended(path, USUAL, 1).await, Some(fault), "{path}");
+        assert_ne!(ended(path, without, 2).await, Some(fault), "{path}");
+    }
+    for wall_ms_max in [50, 500] {
+        let started = Instant::now();
+        let limits = Limits { wall_ms_max, ..USUAL };
+        assert_eq!(ended("/wait", limits, 3).await, Some(Fault::Timeout));
+        assert!(started.elapsed() >= Duration::from_millis(wall_ms_max.into()));
+    }
 }
 
 #[tokio::test]
@@ -182,6 +224,32 @@ async fn calls_at_the_same_time_have_instances_of_their_own() {
 }
 
 #[tokio::test]
+async fn one_whose_calls_all_wait_leaves_places_for_the_others() {
+    let host = MiddlewareHost::new(Arc::new(Notes::default())).unwrap();
+    let limits = Limits { wall_ms_max: 1_000, ..Limits::MIDDLEWARE };
+    let slow = load(&host, MiddlewareConfig { limits, ..config(everything(), 1) }).await;
+    let extension = "test.neighbour".parse().unwrap();
+    let neighbour = load(&host, MiddlewareConfig { extension, ..config(everything(), 2) }).await;
+    let slow = Arc::new(slow);
+    let waiting: Vec<_> = (0..200)
+        .map(|_| {
+            let slow = Arc::clone(&slow);
+            tokio::spawn(async move { ask(&slow, "/wait").await.is_err() })
+        })
+        .collect();
+    // All of them have begun, or wait for a place.
+    tokio::task::yield_now().await;
+    for _ in 0..20 {
+        assert_eq!(text(&neighbour, "/config").await, "{\"a\":1}");
+    }
+    for ended in waiting {
+        assert!(within("the end", ended).await.unwrap());
+    }
+    let refused = slow.stats().refused;
+    assert!(refused > 100, "{refused} of them were refused in time");
+}
+
+#[tokio::test]
 async fn a_body_is_seen_up_to_what_was_granted() {
     let (_, _, middleware) = loaded().await;
     let body = |bytes: usize| RequestHead { body: Some(vec![b'a'; bytes].into()), ..head("/body") };
@@ -216,20 +284,19 @@ async fn powers_work_when_granted_and_counts_outlive_a_reload() {
     assert_eq!(next.stats().load, digest(&[2]));
 }
 
-/// The component imports them all, so nothing of it starts when one is missing; what is linked and
-/// was not granted is answered by each call. Here the manifest names them and the grant does not.
+/// The manifest names them, so they are there to import; each call is answered.
 #[tokio::test]
-async fn what_was_not_granted_is_not_there_to_import() {
+async fn what_was_not_granted_is_denied_in_each_call_and_counted() {
     let notes = Arc::new(Notes::default());
     let host = MiddlewareHost::new(Arc::clone(&notes) as Arc<dyn MiddlewareSink>).unwrap();
-    let code = code(EngineKind::Extensions, guest("guest_middleware")).await;
-    let less = Capabilities { counters: None, ..everything() };
-    let refused = host
-        .load(config(less, 1), code.as_fd().try_clone_to_owned().unwrap())
-        .await
-        .unwrap_err()
-        .to_string();
-    assert!(refused.contains("berth:counters/counters@0.1.0"), "{refused}");
+    let middleware = load(&host, config(Capabilities::default(), 1)).await;
+    for (power, denied) in [("/secret", 1), ("/count", 2), ("/measure", 3)] {
+        assert_eq!(text(&middleware, power).await, "denied", "{power}");
+        assert_eq!(middleware.stats().denied, denied, "{power}");
+    }
+    for capability in ["secrets", "counters", "metrics"] {
+        assert!(notes.has("warning", capability), "{capability}: {:?}", notes.lines);
+    }
 }
 
 #[tokio::test]

@@ -399,6 +399,20 @@ impl Capabilities {
         lines
     }
 
+    /// Why each entry is asked for.
+    pub(super) fn reasons(&self) -> impl Iterator<Item = &str> {
+        let plain = [&self.counters, &self.clock, &self.metrics];
+        let named = [&self.secrets, &self.secrets_read, &self.emit];
+        self.events
+            .iter()
+            .map(|events| events.why.as_str())
+            .chain(self.http.iter().map(|http| http.why.as_str()))
+            .chain(self.kv.iter().map(|kv| kv.why.as_str()))
+            .chain(self.body.iter().map(|body| body.why.as_str()))
+            .chain(named.into_iter().flatten().map(|named| named.why.as_str()))
+            .chain(plain.into_iter().flatten().map(|reason| reason.why.as_str()))
+    }
+
     /// The same without the reasons, which grant nothing: what a hash of the set is made over.
     pub fn canonical(&self) -> String {
         let mut plain = self.clone();
@@ -407,12 +421,9 @@ impl Capabilities {
         plain.http.iter_mut().for_each(|one| clear(&mut one.why));
         plain.kv.iter_mut().for_each(|one| clear(&mut one.why));
         plain.body.iter_mut().for_each(|one| clear(&mut one.why));
-        for named in [
-            &mut plain.secrets,
-            &mut plain.secrets_read,
-            &mut plain.emit,
-            &mut plain.packages,
-        ] {
+        for named in
+            [&mut plain.secrets, &mut plain.secrets_read, &mut plain.emit, &mut plain.packages]
+        {
             named.iter_mut().for_each(|one| clear(&mut one.why));
             named.sort_by(|one, other| one.name.cmp(&other.name));
         }
@@ -533,7 +544,7 @@ fn shown(text: &str) -> String {
 }
 
 /// What an operator granted, once, to one extension. A new grant takes its place as a whole.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// What the extension asked for when it was reviewed.
     pub asked: Capabilities,

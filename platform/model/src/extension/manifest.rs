@@ -150,7 +150,8 @@ impl ExtensionManifest {
                     .filter(|byte| **byte == b'\n')
                     .count()
             });
-            ManifestError::Form(format!("line {line}: {}", error.message()))
+            let said = crate::text::printable(error.message(), 400);
+            ManifestError::Form(format!("line {line}: {said}"))
         })?;
         let manifest = Self {
             on_failure: raw.extension.on_failure.unwrap_or(match raw.extension.kind {
@@ -197,6 +198,16 @@ impl ExtensionManifest {
         if self.description.len() > TEXT_BYTES_MAX {
             return bad("extension.description", format!("use {TEXT_BYTES_MAX} bytes at most"));
         }
+        if let Some(text) = self.texts().find(|text| text.chars().any(unfit)) {
+            let shown = crate::text::printable(text, 80);
+            return bad(
+                "extension.description",
+                format!(
+                    "'{shown}': descriptions and reasons are plain text of one line, because \
+                     people decide by them"
+                ),
+            );
+        }
         if self.config_schema.get("type").and_then(Value::as_str) != Some("object") {
             return bad(
                 "config.schema",
@@ -205,6 +216,17 @@ impl ExtensionManifest {
         }
         self.capabilities.check(self.kind, TEXT_BYTES_MAX)
     }
+
+    /// What people read before they say yes.
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.description.as_str()).chain(self.capabilities.reasons())
+    }
+}
+
+/// Characters that end a line, move a cursor or reorder text.
+fn unfit(character: char) -> bool {
+    let text: String = character.into();
+    crate::text::printable(&text, 16) != text || character == '\t'
 }
 
 /// The schema of an extension that has nothing to configure.
@@ -285,6 +307,18 @@ type = "string"
     fn an_interface_of_another_version_is_refused() {
         let refused = refusal(&GOOD.replace("@0.1.0", "@0.2.0"));
         assert!(refused.contains("write berth:hook@0.1.0"), "{refused}");
+    }
+
+    #[test]
+    fn what_people_decide_by_cannot_draw_over_their_terminal() {
+        for bad in ["to post\\u001B[2K\\rharmless", "two\\nlines", "\\u202Etxt"] {
+            let refused = refusal(&GOOD.replace("to post", bad));
+            assert!(refused.contains("plain text of one line"), "{refused}");
+            assert!(!refused.contains(['\u{1b}', '\n', '\u{202e}']), "{refused}");
+            assert!(refusal(&GOOD.replace("Tells a channel.", bad)).contains("plain text"));
+        }
+        let unknown = refusal(&GOOD.replace("cpu_ms", "\"cpu\\u001B[2J\""));
+        assert!(!unknown.contains('\u{1b}'), "{unknown}");
     }
 
     #[test]

@@ -58,12 +58,7 @@ pub(super) fn create(
 }
 
 /// No commit is behind it.
-pub(super) fn release(
-    state: &State,
-    app: &App,
-    image: Digest,
-    manifest: &Manifest,
-) -> Vec<Effect> {
+pub(super) fn release(state: &State, app: &App, image: Digest, manifest: &Manifest) -> Vec<Effect> {
     let new = NewRelease {
         number: state.newest_release + 1,
         app: app.id,

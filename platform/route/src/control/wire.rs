@@ -106,6 +106,9 @@ pub struct RouterHello {
     /// Middlewares that are loaded; tables may name them.
     #[serde(default)]
     pub middleware: Vec<Digest>,
+    /// Components that are called no longer until the control process says so.
+    #[serde(default)]
+    pub quarantined: Vec<(ExtensionId, Digest)>,
 }
 
 /// A removed target with requests in flight.

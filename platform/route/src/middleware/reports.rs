@@ -88,7 +88,7 @@ impl MiddlewareSink for Reports {
 
     fn state(&self, extension: &ExtensionId, component: Digest, state: BreakerState) {
         tracing::warn!(%extension, ?state, "a middleware failed too often");
-        // Nobody may be listening; it is said again when it changes.
+        // Nobody may be listening; the next hello says what is quarantined.
         let _ = self.events.send(Up::Breaker { extension: extension.clone(), component, state });
     }
 }

@@ -285,6 +285,8 @@ async fn one_that_keeps_failing_is_not_called_until_it_is_resumed() {
     let (extension, component, state) = router.event(judged).await;
     assert_eq!(state, BreakerState::Quarantined);
     assert_eq!(router.get("/").await.code(), Some("middleware"), "it is not called");
+    let late = soon(RouterClient::connect(&router.control)).await.unwrap();
+    assert_eq!(late.hello().quarantined, [(extension.clone(), component)]);
     router.client.resume(extension, component).await.unwrap();
     router
         .client
@@ -295,6 +297,8 @@ async fn one_that_keeps_failing_is_not_called_until_it_is_resumed() {
         .await
         .unwrap();
     assert_eq!(router.get("/").await.status, 200);
+    let late = soon(RouterClient::connect(&router.control)).await.unwrap();
+    assert!(late.hello().quarantined.is_empty());
     router.end().await;
 }
 
@@ -424,7 +428,11 @@ async fn a_reload_under_load_fails_no_request_and_the_new_version_answers() {
     let version = |n: u32| {
         let set = serde_json::json!({ "x-version": n.to_string() });
         let config = serde_json::json!({ "response": { "set": set } });
-        Installed::plugin("header-rules", config)
+        let mut version = Installed::plugin("header-rules", config);
+        // A busy machine is not what this is about.
+        version.config.limits =
+            Limits { cpu_ms_max: 500, wall_ms_max: 5_000, ..Limits::MIDDLEWARE };
+        version
     };
     let router = behind(&app, &[&version(0)]).await;
     let address = router.address;

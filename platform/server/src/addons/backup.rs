@@ -92,12 +92,10 @@ impl Addons {
         input: Option<File>,
     ) -> Result<(Receiver, Running), ActionError> {
         let command = Command { argv, env: Vec::new(), tty: None, time_ms_max: TIME_MS_MAX };
-        let attached: Attached = self
-            .pipeline
-            .deploys
-            .exec(app.id, Some("web.1"), command)
-            .await
-            .map_err(|error| ActionError::Unavailable(format!("{} does not run: {error}", app.name)))?;
+        let attached: Attached =
+            self.pipeline.deploys.exec(app.id, Some("web.1"), command).await.map_err(|error| {
+                ActionError::Unavailable(format!("{} does not run: {error}", app.name))
+            })?;
         let (streams, end) = attached.split();
         let Streams::Pipes { mut stdin, stdout, stderr } = streams else {
             return Err(ActionError::Failed("the command has a terminal".to_owned()));

@@ -1,5 +1,7 @@
 //! What extensions make of a batch, and what their failure does to it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use async_trait::async_trait;
 use berth_model::AppId;
 use berth_model::drain::{Entry, Format, SinkKind, framed};
@@ -7,7 +9,6 @@ use berth_model::extension::ExtensionId;
 
 /// What one call of a processor takes, about: what its limits of time are made for.
 const PART_BYTES: usize = 64 * 1024;
-const PART_LINES: usize = 500;
 
 /// What a processor gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,32 +131,60 @@ impl Way<'_> {
     }
 }
 
+/// The instance and the stream of a line.
+type Stream = (String, String);
+
+fn stream(entry: &Entry) -> Stream {
+    (entry.instance.clone(), entry.stream.clone())
+}
+
 /// Cuts a batch into what one call of a processor takes. A line that was cut stays in one part with
-/// its rest, so that what is to be hidden in it is seen whole; the reader bounds such a line.
+/// its rest, so that what is to be hidden in it is seen whole: it goes with the part that its end is
+/// in. The reader bounds such a line, so a part is at most a few of them longer than others.
 fn parts(batch: Vec<Entry>) -> Vec<Vec<Entry>> {
-    let mut parts = vec![Vec::new()];
-    let (mut bytes, mut count, mut open) = (0, 0, std::collections::BTreeSet::new());
+    let (mut parts, mut part) = (Vec::new(), Vec::new());
+    // Bytes of whole lines in the part, and of lines whose end has not come.
+    let mut bytes = 0;
+    let mut open: BTreeMap<Stream, usize> = BTreeMap::new();
     for entry in batch {
-        if open.is_empty()
-            && count > 0
-            && (bytes + entry.bytes() > PART_BYTES || count >= PART_LINES)
-        {
-            parts.push(Vec::new());
-            (bytes, count) = (0, 0);
-        }
-        let stream = (entry.instance.clone(), entry.stream.clone());
+        let stream = stream(&entry);
         if entry.partial {
-            open.insert(stream);
+            *open.entry(stream).or_default() += entry.bytes();
         } else {
+            let line = entry.bytes() + open.get(&stream).copied().unwrap_or(0);
+            if bytes > 0 && bytes + line > PART_BYTES {
+                let (whole, begun) = without_open(part, &open);
+                parts.push(whole);
+                (part, bytes) = (begun, 0);
+            }
+            bytes += line;
             open.remove(&stream);
         }
-        bytes += entry.bytes();
-        count += 1;
-        if let Some(part) = parts.last_mut() {
-            part.push(entry);
-        }
+        part.push(entry);
+    }
+    if !part.is_empty() {
+        parts.push(part);
     }
     parts
+}
+
+/// The entries of whole lines, and those of lines whose end has not come; both in their order.
+fn without_open(part: Vec<Entry>, open: &BTreeMap<Stream, usize>) -> (Vec<Entry>, Vec<Entry>) {
+    let mut open: BTreeSet<Stream> = open.keys().cloned().collect();
+    let (mut whole, mut begun) = (Vec::new(), Vec::new());
+    for entry in part.into_iter().rev() {
+        let stream = stream(&entry);
+        if entry.partial && open.contains(&stream) {
+            begun.push(entry);
+        } else {
+            // What is before it is of lines that have ended.
+            open.remove(&stream);
+            whole.push(entry);
+        }
+    }
+    whole.reverse();
+    begun.reverse();
+    (whole, begun)
 }
 
 fn framed_all<'a>(kind: SinkKind, messages: impl Iterator<Item = &'a [u8]>, done: &mut Messages) {
@@ -255,7 +284,17 @@ mod tests {
         let cut = Entry { partial: true, line: "x".repeat(PART_BYTES), ..entry() };
         let other = Entry { instance: "web.2".into(), ..entry() };
         let sizes = |batch| parts(batch).iter().map(Vec::len).collect::<Vec<_>>();
-        assert_eq!(sizes(vec![cut.clone(), other, cut, entry(), entry()]), [4, 1]);
-        assert_eq!(sizes(vec![entry(); PART_LINES + 1]), [PART_LINES, 1]);
+        let batch = vec![cut.clone(), other.clone(), cut.clone(), entry(), entry()];
+        assert_eq!(sizes(batch), [1, 3, 1]);
+        // Others do not wait for its end, and are cut as ever.
+        let fit = PART_BYTES / other.bytes();
+        let batch = [vec![cut.clone()], vec![other; fit + 1], vec![entry()]].concat();
+        let cut_parts = parts(batch);
+        assert_eq!(cut_parts.iter().map(Vec::len).collect::<Vec<_>>(), [fit, 1, 2]);
+        assert!(cut_parts[2][0].partial);
+        assert_eq!(sizes(vec![cut]), [1], "an end that never came");
+        assert_eq!(sizes(Vec::new()), [0; 0]);
+        let fit = PART_BYTES / entry().bytes();
+        assert_eq!(sizes(vec![entry(); fit + 1]), [fit, 1]);
     }
 }

@@ -1,5 +1,6 @@
 //! One drain: reads, has processed, writes, and remembers how far it is.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::follow::{Follow, Read};
 use super::process::{Processors, Way};
+use super::resolve::Judge;
 use super::sink::{Sink, SinkError, Target};
 use super::state::Shared;
 use super::window::{Batch, Window};
@@ -28,6 +30,7 @@ pub(super) struct Runner {
     store: Store,
     processors: Arc<dyn Processors>,
     host: String,
+    instances: Option<Ipv4Addr>,
     state: Shared,
     follow: Follow,
     window: Window,
@@ -42,12 +45,23 @@ impl Runner {
         store: Store,
         logs: Logs,
         processors: Arc<dyn Processors>,
-        host: String,
+        (host, instances): (String, Option<Ipv4Addr>),
         state: Shared,
     ) -> Self {
         let follow = Follow::new(logs, store.clone());
         let window = Window::default();
-        Self { drain, store, processors, host, state, follow, window, failures: 0, retry_at: None }
+        Self {
+            drain,
+            store,
+            processors,
+            host,
+            instances,
+            state,
+            follow,
+            window,
+            failures: 0,
+            retry_at: None,
+        }
     }
 
     /// Until `end`, and then until the receiver has what is in memory, or does not want it.
@@ -78,8 +92,9 @@ impl Runner {
         loop {
             match self.store.drain_url(self.drain.id).await {
                 Ok(Some(url)) => {
-                    let (ca, private) = (self.drain.ca.clone(), self.drain.private);
-                    return Some(Sink::new(Target { url, ca, private }));
+                    let (ca, reach) = (self.drain.ca.clone(), self.drain.reach);
+                    let judge = Judge { reach, instances: self.instances };
+                    return Some(Sink::new(Target { url, ca, judge }));
                 }
                 Ok(None) => return None,
                 Err(error) => self.state.failed(error.to_string(), now_ms()),

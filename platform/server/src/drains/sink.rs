@@ -12,6 +12,7 @@ use berth_model::drain::{SinkKind, SinkUrl};
 use self::datagrams::Datagrams;
 use self::https::Https;
 use self::stream::Stream;
+use super::resolve::Judge;
 
 /// How long a connection may take, and the taking of a batch.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -31,13 +32,12 @@ pub enum SinkError {
         source: std::io::Error,
     },
     /// It is not to be reached.
-    #[error(
-        "{host} is an address of a private network; only an administrator's drain may reach it, or \
-         any where the configuration says `[drains] private_addresses = true`"
-    )]
-    Private {
+    #[error("{host} is not connected to: {reason}")]
+    Prohibited {
         /// The name.
         host: String,
+        /// What it is, and who may reach it.
+        reason: String,
     },
     /// Nobody answers.
     #[error("cannot connect to {to}: {source}")]
@@ -113,7 +113,7 @@ impl SinkError {
 pub(super) struct Target {
     pub(super) url: SinkUrl,
     pub(super) ca: Option<String>,
-    pub(super) private: bool,
+    pub(super) judge: Judge,
 }
 
 impl Target {

@@ -14,6 +14,9 @@ use berth_model::Digest;
 use berth_model::extension::ExtensionManifest;
 use sha2::{Digest as _, Sha256};
 
+/// Compiled components that are kept: those of an interpreter have some 50 MB each.
+const COMPILED_MAX: usize = 12;
+
 /// A component that was judged.
 pub(super) struct Component {
     pub(super) bytes: Vec<u8>,
@@ -56,7 +59,9 @@ impl Component {
             };
             tokio::task::spawn_blocking(compile).await.map_err(|error| error.to_string())?
         });
-        Ok(compiled.await?)
+        let code = compiled.await?;
+        forget_old(&folder);
+        Ok(code)
     }
 
     /// The configuration that a platform would give, with the schema's defaults.
@@ -96,6 +101,21 @@ fn folder() -> Result<PathBuf> {
         .create(&folder)
         .with_context(|| format!("cannot make {}", folder.display()))?;
     Ok(folder)
+}
+
+/// Removes all but the newest: what was built before the last change is not asked for again.
+fn forget_old(folder: &Path) {
+    let files = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let mut compiled: Vec<_> = files
+        .filter(|file| file.path().extension().is_some_and(|end| end == "code"))
+        .filter_map(|file| Some((file.metadata().ok()?.modified().ok()?, file.path())))
+        .collect();
+    compiled.sort_unstable();
+    let old = compiled.len().saturating_sub(COMPILED_MAX);
+    for (_, path) in compiled.into_iter().take(old) {
+        // Another program may have removed it already.
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// The key of the folder, made with it: what others put there is compiled again.

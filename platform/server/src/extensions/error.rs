@@ -1,7 +1,7 @@
 //! Why something about an extension was not done.
 
 use berth_extensions::{AotError, ExtensionRefusal, LoadError};
-use berth_model::extension::ExtensionId;
+use berth_model::extension::{ExtensionId, Kind};
 use berth_store::StoreError;
 
 use super::Review;
@@ -49,6 +49,12 @@ pub enum ExtensionError {
     /// It cannot be done as things are.
     #[error("{0}")]
     Conflict(String),
+    /// Nothing calls extensions of its kind.
+    #[error("this version of Berth calls no extension of the kind {0}, so none is installed")]
+    NoCaller(Kind),
+    /// It does not start.
+    #[error("the component does not start: {0}")]
+    Start(String),
     /// It was not compiled.
     #[error(transparent)]
     Compile(#[from] AotError),
@@ -61,21 +67,4 @@ pub enum ExtensionError {
     /// The platform failed.
     #[error("the platform could not keep the component")]
     Blobs(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl ExtensionError {
-    /// The code of the problem.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Component(_) | Self::Config { .. } | Self::TooMuch(_) | Self::Load(_) => {
-                "invalid"
-            }
-            Self::Compile(AotError::Compiler { .. }) => "invalid",
-            Self::TooLarge { .. } => "too_large",
-            Self::NeedsApproval(_) | Self::OtherHash { .. } => "needs_approval",
-            Self::NotFound(_) => "not_found",
-            Self::Conflict(_) => "conflict",
-            Self::Compile(_) | Self::Store(_) | Self::Blobs(_) => "platform",
-        }
-    }
 }

@@ -13,7 +13,7 @@ use berth_model::Event;
 use berth_model::extension::{ExtensionId, Kind, Next};
 use berth_store::{Delivery, EventFilter, ExtensionState, StoreError, Visible};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::{Callable, Live, NotCalled, Registry};
 use crate::clock::now_ms;
@@ -40,19 +40,21 @@ pub(crate) fn kind(event: &Event) -> Option<String> {
 }
 
 impl Registry {
-    /// Keeps a task for each hook. It ends with the process.
-    pub(crate) async fn deliver(self) {
+    /// Keeps a task for each hook. They end with this future.
+    pub async fn deliver(self) {
         let mut changes = self.watch();
-        let mut tasks = BTreeMap::<ExtensionId, JoinHandle<()>>::new();
+        let mut tasks = JoinSet::new();
+        let mut running = BTreeMap::<ExtensionId, AbortHandle>::new();
         loop {
             changes.mark_unchanged();
+            running.retain(|_, task| !task.is_finished());
             for live in self.of_kind(Kind::Hook) {
                 let id = live.row.id.clone();
-                if tasks.get(&id).is_none_or(JoinHandle::is_finished) {
-                    tasks.insert(id.clone(), tokio::spawn(self.clone().deliver_to(id)));
-                }
+                running
+                    .entry(id.clone())
+                    .or_insert_with(|| tasks.spawn(self.clone().deliver_to(id)));
             }
-            tasks.retain(|_, task| !task.is_finished());
+            while tasks.try_join_next().is_some() {}
             let changed = tokio::time::timeout(PERIOD, changes.changed()).await;
             if matches!(changed, Ok(Err(_))) {
                 return;

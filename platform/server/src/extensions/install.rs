@@ -1,4 +1,6 @@
-//! Installing, granting, configuring, switching off: what an operator decides of extensions.
+//! Installing and granting: what a component is, what it asks for, and who said yes to it.
+
+use std::sync::Arc;
 
 use berth_extensions::check_extension;
 use berth_model::AppId;
@@ -11,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::{ExtensionError, Registry};
 
 /// Largest component, bytes.
-const COMPONENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+pub(super) const COMPONENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// What somebody looks at before they say yes.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +66,7 @@ impl Registry {
     /// What a component is and asks for. Nothing is kept of it.
     ///
     /// # Errors
-    /// `Component` when it is no extension, `TooLarge`.
+    /// `Component` when it is no extension, `NoCaller`, `TooLarge`.
     pub async fn review(&self, component: Vec<u8>) -> Result<Review, ExtensionError> {
         let version = read(&component)?;
         let installed = self.inner.store.extension(&version.manifest.id).await?;
@@ -83,60 +85,93 @@ impl Registry {
         choice: Choice,
         by: By,
     ) -> Result<(Extension, bool), ExtensionError> {
+        self.take(component, choice, Unasked::Refused, by).await
+    }
+
+    /// The same for what nobody asked for: one that is new and asks for something waits as well.
+    pub(super) async fn propose(
+        &self,
+        component: Vec<u8>,
+        by: By,
+    ) -> Result<(Extension, bool), ExtensionError> {
+        self.take(component, Choice::default(), Unasked::Waits, by).await
+    }
+
+    async fn take(
+        &self,
+        component: Vec<u8>,
+        choice: Choice,
+        unasked: Unasked,
+        by: By,
+    ) -> Result<(Extension, bool), ExtensionError> {
         let version = read(&component)?;
-        let _one_at_a_time = self.inner.installing.lock().await;
         let id = version.manifest.id.clone();
+        // Nobody's yes is kept of it: the row is read again when it counts.
         let before = self.inner.store.extension(&id).await?;
-        if let Some(old) = &before
-            && old.version.manifest.kind != version.manifest.kind
-        {
-            let (old, new) = (old.version.manifest.kind, version.manifest.kind);
-            return Err(ExtensionError::Conflict(format!(
-                "{id} is installed as a {old}; remove it before a {new} of this name is installed"
-            )));
+        let approved = self.approved(&version, before.as_ref(), &choice)?.is_some();
+        if !approved && before.is_none() && unasked == Unasked::Refused {
+            let review = Self::review_of(&version, None);
+            return Err(ExtensionError::NeedsApproval(Box::new(review)));
         }
-        let approved = self.approved(&version, before.as_ref(), &choice)?;
         self.keep(component).await?;
-        let Some(grant) = approved else {
-            let Some(old) = before else {
+        let code = match approved {
+            true => Some(self.code(version.component).await?),
+            false => None,
+        };
+        let _one_at_a_time = self.inner.installing.lock().await;
+        let before = self.inner.store.extension(&id).await?;
+        let grant = self.approved(&version, before.as_ref(), &choice)?;
+        let row = match (before, grant) {
+            (None, None) if unasked == Unasked::Refused => {
                 let review = Self::review_of(&version, None);
                 return Err(ExtensionError::NeedsApproval(Box::new(review)));
-            };
-            let row = Extension { waiting: Some(version), changed_at_ms: by.at_ms, ..old };
-            self.inner.store.put_extension(&row, &by).await?;
-            return Ok((row, false));
+            }
+            (before, None) => {
+                let row = match before {
+                    Some(old) => waits(old, version, by.at_ms)?,
+                    None => Extension {
+                        waiting: Some(version.clone()),
+                        state: ExtensionState::Waiting,
+                        ..self.new_row(version, Grant::default(), choice, by.at_ms).await?
+                    },
+                };
+                self.inner.store.put_extension(&row, &by).await?;
+                return Ok((row, false));
+            }
+            (Some(old), Some(grant)) => {
+                same_kind(&old, &version)?;
+                updated(old, version, grant, choice, by.at_ms)
+            }
+            (None, Some(grant)) => self.new_row(version, grant, choice, by.at_ms).await?,
         };
-        let row = match before {
-            Some(old) => Extension {
-                // Another version is given another chance.
-                state: match old.state {
-                    ExtensionState::Quarantined if old.version.component != version.component => {
-                        ExtensionState::Active
-                    }
-                    state => state,
-                },
-                version,
-                grant,
-                config: choice.config.unwrap_or(old.config),
-                apps: choice.apps.or(old.apps),
-                waiting: None,
-                changed_at_ms: by.at_ms,
-                ..old
-            },
-            None => Extension {
-                id,
-                version,
-                grant,
-                config: choice.config.unwrap_or_else(|| Value::Object(serde_json::Map::new())),
-                apps: choice.apps,
-                state: ExtensionState::Active,
-                waiting: None,
-                seen: self.inner.store.newest_event().await?,
-                installed_at_ms: by.at_ms,
-                changed_at_ms: by.at_ms,
-            },
+        let code = match code {
+            Some(code) => code,
+            // It was approved by somebody else meanwhile.
+            None => self.code(row.version.component).await?,
         };
-        self.put(row, &by).await.map(|row| (row, true))
+        self.put(row, code, &by).await.map(|row| (row, true))
+    }
+
+    /// The row of one that is not there yet.
+    async fn new_row(
+        &self,
+        version: ExtensionVersion,
+        grant: Grant,
+        choice: Choice,
+        at_ms: i64,
+    ) -> Result<Extension, ExtensionError> {
+        Ok(Extension {
+            id: version.manifest.id.clone(),
+            version,
+            grant,
+            config: choice.config.unwrap_or_else(|| Value::Object(serde_json::Map::new())),
+            apps: choice.apps,
+            state: ExtensionState::Active,
+            waiting: None,
+            seen: self.inner.store.newest_event().await?,
+            installed_at_ms: at_ms,
+            changed_at_ms: at_ms,
+        })
     }
 
     /// The grant that a version runs with, or nothing when somebody has to say yes first.
@@ -168,7 +203,7 @@ impl Registry {
 
     /// Keeps the component as a blob.
     async fn keep(&self, component: Vec<u8>) -> Result<(), ExtensionError> {
-        let blobs = std::sync::Arc::clone(&self.inner.compiler.blobs);
+        let blobs = Arc::clone(&self.inner.compiler.blobs);
         let put = tokio::task::spawn_blocking(move || {
             blobs.put(std::io::Cursor::new(component), COMPONENT_BYTES_MAX)
         });
@@ -176,49 +211,6 @@ impl Registry {
             .map_err(|error| ExtensionError::Blobs(error.into()))?
             .map_err(|error| ExtensionError::Blobs(error.into()))?;
         Ok(())
-    }
-
-    /// Checks a row as a whole, brings it to life, and writes it. What cannot be run is not
-    /// written, and the one before it goes on.
-    async fn put(&self, row: Extension, by: &By) -> Result<Extension, ExtensionError> {
-        let schema = &row.version.manifest.config_schema;
-        let refused = |reason: String| ExtensionError::Config { id: row.id.clone(), reason };
-        let validator = jsonschema::validator_for(schema)
-            .map_err(|error| refused(format!("its schema is not usable: {error}")))?;
-        if let Err(error) = validator.validate(&row.config) {
-            return Err(refused(format!("{}: {error}", error.instance_path())));
-        }
-        let before = self.live(&row.id);
-        let live = self.activate(row.clone()).await?;
-        if let Err(error) = self.inner.store.put_extension(&row, by).await {
-            // What is not written does not go on.
-            let mut all =
-                self.inner.live.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-            match before {
-                Some(old) => all.insert(row.id.clone(), old),
-                None => all.remove(&row.id),
-            };
-            drop(all);
-            self.changed();
-            return Err(error.into());
-        }
-        Ok(live.row.clone())
-    }
-
-    async fn existing(&self, id: &ExtensionId) -> Result<Extension, ExtensionError> {
-        let row = self.inner.store.extension(id).await?;
-        row.ok_or_else(|| ExtensionError::NotFound(id.clone()))
-    }
-
-    async fn edit(
-        &self,
-        id: &ExtensionId,
-        by: By,
-        change: impl FnOnce(Extension) -> Extension,
-    ) -> Result<Extension, ExtensionError> {
-        let _one_at_a_time = self.inner.installing.lock().await;
-        let row = change(self.existing(id).await?);
-        self.put(Extension { changed_at_ms: by.at_ms, ..row }, &by).await
     }
 
     /// Grants: what the version that waits asks for, which runs from then on; or, where none waits,
@@ -232,178 +224,94 @@ impl Registry {
         choice: Choice,
         by: By,
     ) -> Result<Extension, ExtensionError> {
-        let _one_at_a_time = self.inner.installing.lock().await;
-        let row = self.existing(id).await?;
-        let version = row.waiting.clone().unwrap_or_else(|| row.version.clone());
-        if choice.accept.is_none() && choice.granted.is_none() {
-            let review = Self::review_of(&version, Some(&row));
-            return Err(ExtensionError::NeedsApproval(Box::new(review)));
-        }
-        let Some(grant) = self.approved(&version, Some(&row), &choice)? else {
-            let review = Self::review_of(&version, Some(&row));
-            return Err(ExtensionError::NeedsApproval(Box::new(review)));
-        };
-        let row = Extension {
-            version,
-            grant,
-            waiting: None,
-            apps: choice.apps.or(row.apps),
-            config: choice.config.unwrap_or(row.config),
-            changed_at_ms: by.at_ms,
-            ..row
-        };
-        self.put(row, &by).await
-    }
-
-    /// Another configuration, which its schema must allow.
-    ///
-    /// # Errors
-    /// `Config`, `NotFound`, and what the platform says.
-    pub async fn configure(
-        &self,
-        id: &ExtensionId,
-        config: Value,
-        by: By,
-    ) -> Result<Extension, ExtensionError> {
-        self.edit(id, by, |row| Extension { config, ..row }).await
-    }
-
-    /// The apps that it is for; nothing means all of them.
-    ///
-    /// # Errors
-    /// `NotFound`, and what the platform says.
-    pub async fn set_apps(
-        &self,
-        id: &ExtensionId,
-        apps: Option<Vec<AppId>>,
-        by: By,
-    ) -> Result<Extension, ExtensionError> {
-        self.edit(id, by, |row| Extension { apps, ..row }).await
-    }
-
-    /// Sets a secret that its manifest names, or removes it.
-    ///
-    /// # Errors
-    /// `NotFound`, `Conflict` for a name that it does not ask for.
-    pub async fn set_secret(
-        &self,
-        id: &ExtensionId,
-        name: &str,
-        value: Option<&str>,
-        by: By,
-    ) -> Result<(), ExtensionError> {
-        let row = self.existing(id).await?;
-        if value.is_some() && !row.version.manifest.capabilities.may_use_secret(name) {
-            let name = berth_model::text::printable(name, 80);
-            return Err(ExtensionError::Conflict(format!(
-                "{id} does not ask for a secret '{name}'"
-            )));
-        }
-        self.inner.store.set_extension_secret(id, name, value, &by).await?;
-        // A middleware has its secrets with its configuration.
-        self.changed();
-        Ok(())
-    }
-
-    /// Calls it no more, until it is resumed. Its code is not needed for it.
-    ///
-    /// # Errors
-    /// `NotFound`, and what the database says.
-    pub async fn disable(&self, id: &ExtensionId, by: By) -> Result<Extension, ExtensionError> {
-        self.set_state(id, ExtensionState::Disabled, by).await
-    }
-
-    /// Disables all of them; gives their names.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub async fn disable_all(&self, by: By) -> Result<Vec<ExtensionId>, ExtensionError> {
-        let mut disabled = Vec::new();
-        for row in self.inner.store.extensions().await? {
-            if row.state != ExtensionState::Disabled {
-                self.disable(&row.id, by.clone()).await?;
-                disabled.push(row.id);
-            }
-        }
-        Ok(disabled)
-    }
-
-    /// Calls it again, whatever it did before.
-    ///
-    /// # Errors
-    /// `NotFound`, and what the platform says.
-    pub async fn resume(&self, id: &ExtensionId, by: By) -> Result<Extension, ExtensionError> {
-        {
-            // Its faults are forgotten, even when it is the same component.
-            let mut all =
-                self.inner.live.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-            all.remove(id);
-        }
-        self.edit(id, by, |row| Extension { state: ExtensionState::Active, ..row }).await
-    }
-
-    /// Writes a state, and lets it hold at once.
-    pub(super) async fn set_state(
-        &self,
-        id: &ExtensionId,
-        state: ExtensionState,
-        by: By,
-    ) -> Result<Extension, ExtensionError> {
-        let _one_at_a_time = self.inner.installing.lock().await;
-        let row = self.existing(id).await?;
-        let row = Extension { state, changed_at_ms: by.at_ms, ..row };
-        self.inner.store.put_extension(&row, &by).await?;
-        if let Err(error) = self.activate(row.clone()).await {
-            // It is not called anyway.
-            tracing::warn!(extension = %id, "not loaded: {error}");
-            let mut all =
-                self.inner.live.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-            all.remove(id);
-            drop(all);
-            self.changed();
-        }
-        Ok(row)
-    }
-
-    /// Removes it with everything that it kept; false when it was not there.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub async fn remove(&self, id: &ExtensionId, by: By) -> Result<bool, ExtensionError> {
-        let _one_at_a_time = self.inner.installing.lock().await;
-        let removed = self.inner.store.remove_extension(id, &by).await?;
-        self.inner.live.write().unwrap_or_else(std::sync::PoisonError::into_inner).remove(id);
-        self.changed();
-        Ok(removed)
-    }
-
-    /// Offers dead letters of a hook again: one event, or all of them. Gives their number.
-    ///
-    /// # Errors
-    /// `NotFound`, `Conflict` when it is no hook.
-    pub async fn replay(
-        &self,
-        id: &ExtensionId,
-        event: Option<i64>,
-    ) -> Result<u64, ExtensionError> {
-        let row = self.existing(id).await?;
-        if row.version.manifest.kind != Kind::Hook {
-            return Err(ExtensionError::Conflict(format!(
-                "{id} is no hook; only hooks have events to replay"
-            )));
-        }
-        let now_ms = crate::clock::now_ms();
-        let count = self.inner.store.replay_deliveries(id, event, now_ms).await?;
-        self.changed();
-        Ok(count)
+        let chosen = |row: &Extension| row.waiting.clone().unwrap_or_else(|| row.version.clone());
+        self.edit_to(id, by, chosen, |row, version| {
+            let explicit = choice.accept.is_some() || choice.granted.is_some();
+            let approved = match explicit {
+                true => self.approved(&version, Some(&row), &choice)?,
+                false => None,
+            };
+            let Some(grant) = approved else {
+                let review = Self::review_of(&version, Some(&row));
+                return Err(ExtensionError::NeedsApproval(Box::new(review)));
+            };
+            let at_ms = row.changed_at_ms;
+            Ok(updated(row, version, grant, choice, at_ms))
+        })
+        .await
     }
 }
 
-fn read(component: &[u8]) -> Result<ExtensionVersion, ExtensionError> {
+/// What becomes of a new extension that nobody said yes to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unasked {
+    /// Who sent it is told what to say.
+    Refused,
+    /// Nobody is there to be told.
+    Waits,
+}
+
+/// A version that asks for more than was granted, beside the one that goes on.
+fn waits(
+    old: Extension,
+    version: ExtensionVersion,
+    at_ms: i64,
+) -> Result<Extension, ExtensionError> {
+    same_kind(&old, &version)?;
+    let shown = match old.state {
+        // Nothing goes on.
+        ExtensionState::Waiting => version.clone(),
+        _ => old.version,
+    };
+    Ok(Extension { version: shown, waiting: Some(version), changed_at_ms: at_ms, ..old })
+}
+
+/// Another version, or another grant, in the place of the one before.
+fn updated(
+    old: Extension,
+    version: ExtensionVersion,
+    grant: Grant,
+    choice: Choice,
+    at_ms: i64,
+) -> Extension {
+    Extension {
+        // Another version is given another chance.
+        state: match old.state {
+            ExtensionState::Quarantined if old.version.component != version.component => {
+                ExtensionState::Active
+            }
+            ExtensionState::Waiting => ExtensionState::Active,
+            state => state,
+        },
+        version,
+        grant,
+        config: choice.config.unwrap_or(old.config),
+        apps: choice.apps.or(old.apps),
+        waiting: None,
+        changed_at_ms: at_ms,
+        ..old
+    }
+}
+
+fn same_kind(old: &Extension, version: &ExtensionVersion) -> Result<(), ExtensionError> {
+    let (id, was, is) = (&old.id, old.version.manifest.kind, version.manifest.kind);
+    if was == is {
+        return Ok(());
+    }
+    Err(ExtensionError::Conflict(format!(
+        "{id} is installed as a {was}; remove it before a {is} of this name is installed"
+    )))
+}
+
+/// What a component is; only what this version of Berth also calls.
+pub(super) fn read(component: &[u8]) -> Result<ExtensionVersion, ExtensionError> {
     if component.len() as u64 > COMPONENT_BYTES_MAX {
         return Err(ExtensionError::TooLarge { bytes_max: COMPONENT_BYTES_MAX });
     }
     let manifest = check_extension(component)?;
+    if manifest.kind == Kind::Console {
+        return Err(ExtensionError::NoCaller(manifest.kind));
+    }
     let component = Digest::from_sha256(Sha256::digest(component).into());
     Ok(ExtensionVersion { component, manifest })
 }

@@ -1,12 +1,13 @@
 //! Plans before they are made: policies judge them, and blocking hooks are asked.
 //!
 //! Every policy for the app is asked; one no is a no. A policy that fails or rests is a no as well,
-//! and says so. An administrator may break the glass, with a reason, which is recorded.
+//! and says so. Who may override policies passes over a no with a reason: each is recorded first.
 
 use berth_extensions::hook::Event as HookEvent;
 use berth_extensions::policy::{Plan as PolicyPlan, Verdict};
 use berth_model::extension::{ExtensionId, Kind};
 use berth_model::plan::{Change, Plan};
+use berth_model::text::printable;
 use berth_model::{App, AppId};
 use berth_store::By;
 use serde_json::json;
@@ -17,6 +18,8 @@ use crate::clock::now_ms;
 
 /// Longest reason that is shown, bytes.
 const REASON_BYTES_MAX: usize = 500;
+/// Most remarks of one policy that are shown.
+const REMARKS_MAX: usize = 10;
 
 /// Somebody said no.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,10 +32,10 @@ pub struct Denial {
 }
 
 impl Registry {
-    /// Asks every policy about a plan. Gives their remarks.
+    /// Asks every policy about a plan. Gives their remarks, and which were overridden.
     ///
     /// # Errors
-    /// The first no.
+    /// The first no, unless `by` overrides policies; that was authorised before.
     pub async fn judge(
         &self,
         app: Option<&App>,
@@ -58,34 +61,56 @@ impl Registry {
             if !app.map_or(live.row.apps.is_none(), |app| live.row.is_for(app.id)) {
                 continue;
             }
-            let verdict = self
+            let called = self
                 .call(&live, app.map(|app| app.id), async |callable, session| match callable {
                     Callable::Policy(policy) => policy.judge(&asked, session).await,
                     _ => unreachable_kind(),
                 })
                 .await;
-            let no = |reason: String| Denial {
-                extension: live.row.id.clone(),
-                reason: berth_model::text::printable(&reason, REASON_BYTES_MAX),
-            };
-            match verdict {
-                Ok(Verdict::Allow(said)) => remarks.extend(
-                    said.iter()
-                        .take(10)
-                        .map(|one| berth_model::text::printable(one, REASON_BYTES_MAX)),
-                ),
-                Ok(Verdict::Deny(reason)) => return Err(no(reason)),
-                Err(error) => {
-                    let id = &live.row.id;
-                    return Err(no(format!(
-                        "it gave no verdict ({}); an administrator can switch it off with \
-                         `berth ext disable {id}`",
-                        first_line(&error.to_string())
-                    )));
+            let id = &live.row.id;
+            let reason = match called {
+                Ok(Verdict::Allow(said)) => {
+                    let shown = said.iter().take(REMARKS_MAX);
+                    remarks.extend(shown.map(|one| printable(one, REASON_BYTES_MAX)));
+                    continue;
                 }
-            }
+                Ok(Verdict::Deny(reason)) => reason,
+                Err(error) => format!(
+                    "it gave no verdict ({}); an administrator can switch it off with \
+                     `berth ext disable {id}`",
+                    first_line(&error.to_string())
+                ),
+            };
+            let denial =
+                Denial { extension: id.clone(), reason: printable(&reason, REASON_BYTES_MAX) };
+            self.passed_over(&denial, app, change, by).await?;
+            remarks.push(format!("{id} was overridden; it says: {}", denial.reason));
         }
         Ok(remarks)
+    }
+
+    /// Records that a no is passed over; gives it back where nobody does.
+    async fn passed_over(
+        &self,
+        denial: &Denial,
+        app: Option<&App>,
+        change: &Change,
+        by: &By,
+    ) -> Result<(), Denial> {
+        let Some(why) = &by.overrides else { return Err(denial.clone()) };
+        let after = json!({
+            "change": change.event_kind(), "denied": denial.reason, "reason": why,
+        });
+        // The idempotency key is for the event of the change itself.
+        let by = By { once: None, ..by.clone() };
+        let store = &self.inner.store;
+        store.policy_overridden(&denial.extension, app, after, &by).await.map_err(|error| {
+            tracing::error!(extension = %denial.extension, "not recorded, so not done: {error}");
+            Denial {
+                reason: "it could not be recorded that this was overridden".to_owned(),
+                ..denial.clone()
+            }
+        })
     }
 
     /// Asks the blocking hooks whether something may go on: `before.build`, `before.release`.
@@ -120,10 +145,7 @@ impl Registry {
             };
             self.tell(&live, app.id, &event).await.map_err(|error| Denial {
                 extension: live.row.id.clone(),
-                reason: berth_model::text::printable(
-                    first_line(&error.to_string()),
-                    REASON_BYTES_MAX,
-                ),
+                reason: printable(first_line(&error.to_string()), REASON_BYTES_MAX),
             })?;
         }
         Ok(())

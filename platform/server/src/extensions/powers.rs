@@ -2,23 +2,18 @@
 //! by the one way out, and what was refused is told.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use berth_extensions::outbound::{Allow, Granted, SendLimits, Share};
+use berth_extensions::outbound::{OutboundError, Share};
 use berth_extensions::powers::{
     Count, HttpRequest, HttpResponse, Level, Measure, PowerError, PowerHost, SecretValue,
 };
 use berth_model::AppId;
 use berth_store::{By, KvError, StoreError};
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
 
 use super::{Live, Registry};
 use crate::clock::now_ms;
 
-/// Longest body of an answer, bytes.
-const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Connections of one call at once: it makes one after the other.
 const CONNECTIONS_MAX: usize = 4;
 
@@ -50,17 +45,6 @@ impl Powers {
 fn stored(error: StoreError) -> PowerError {
     tracing::error!("a power of an extension: {error}");
     PowerError::unavailable("the platform cannot read or write its database now")
-}
-
-/// A request that was judged already; the way out asks again only for private addresses.
-struct Judged {
-    private: bool,
-}
-
-impl Allow for Judged {
-    fn allows(&self, _method: &str, _host: &str, _port: u16) -> Option<Granted> {
-        Some(Granted { private: self.private })
-    }
 }
 
 #[async_trait]
@@ -134,45 +118,14 @@ impl PowerHost for Powers {
     }
 
     async fn http(&self, request: HttpRequest) -> Result<HttpResponse, PowerError> {
-        let timeout = Duration::from_millis(u64::from(request.timeout_ms));
-        let allow = Judged { private: request.private };
-        let limits = SendLimits {
-            connect: timeout,
-            first_byte: timeout,
-            between_bytes: timeout,
-            response_bytes_max: BODY_BYTES_MAX as u64,
-            ..SendLimits::default()
-        };
-        let invalid =
-            |_| PowerError::failure("invalid", "the request cannot be put together", false);
-        let mut out = http::Request::builder()
-            .method(request.method)
-            .uri(request.uri)
-            .body(Full::new(Bytes::from(request.body)))
-            .map_err(invalid)?;
-        out.headers_mut().extend(request.headers);
         let outbound = &self.registry.inner.outbound;
-        let exchange = async {
-            let answer = outbound
-                .send(&self.share, &allow, out, limits)
-                .await
-                .map_err(|error| PowerError::failure(error.code(), &error, error.retry()))?;
-            let (head, body) = answer.into_parts();
-            let body = Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(|error| {
-                PowerError::failure("unreachable", format!("the answer broke off: {error}"), true)
-            })?;
-            Ok(HttpResponse {
-                status: head.status.as_u16(),
-                headers: head
-                    .headers
-                    .iter()
-                    .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
-                    .collect(),
-                body: body.to_bytes().to_vec(),
-            })
-        };
-        let late = |_| PowerError::failure("timeout", "no answer in time", true);
-        tokio::time::timeout(timeout, exchange).await.map_err(late)?
+        request.exchange(outbound, &self.share).await.map_err(|error| {
+            // What its name leads to was not granted either.
+            if let OutboundError::Denied { .. } | OutboundError::Prohibited { .. } = &error {
+                self.denied("http", &error.to_string());
+            }
+            PowerError::failure(error.code(), &error, error.retry())
+        })
     }
 
     async fn counter_add(

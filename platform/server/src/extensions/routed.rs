@@ -6,6 +6,7 @@ use berth_extensions::middleware::MiddlewareStats;
 use berth_model::Digest;
 use berth_model::extension::{BreakerRules, BreakerState, ExtensionId};
 use berth_route::MiddlewareLine;
+use berth_store::ExtensionState;
 
 use super::{Live, Registry};
 
@@ -42,7 +43,11 @@ impl Registry {
         state: BreakerState,
     ) -> bool {
         let live: Option<Arc<Live>> = self.live(id);
-        if let Some(live) = live.filter(|live| live.row.version.component == component) {
+        let news = |live: &Arc<Live>| {
+            live.row.version.component == component
+                && live.row.state != ExtensionState::Quarantined
+        };
+        if let Some(live) = live.filter(news) {
             self.broke(&live, state).await;
         }
         state == BreakerState::Quarantined

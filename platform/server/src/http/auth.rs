@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use berth_model::principal::{Decision, Resource, Verb, authorize};
 use berth_model::{Caller, Role};
 use berth_store::Token;
@@ -21,6 +21,10 @@ use super::problem::ApiError;
 pub(super) const FAILURES_MAX: usize = 16;
 /// How long the answer to a wrong token takes.
 const FAILURE_PAUSE: Duration = Duration::from_millis(250);
+/// Why a policy that says no is passed over.
+const OVERRIDE: HeaderName = HeaderName::from_static("berth-override-policy");
+/// Longest reason, bytes.
+const REASON_BYTES_MAX: usize = 500;
 /// Tokens are far shorter.
 const TOKEN_BYTES_MAX: usize = 512;
 
@@ -37,8 +41,31 @@ impl FromRequestParts<Arc<Platform>> for Call {
             Some(CalledAs(name)) => name.clone(),
             None => Authority::from_static("localhost"),
         };
-        Ok(Self { platform: Arc::clone(platform), caller, called_as, once: None })
+        let overrides = overrides(&caller, &parts.headers)?;
+        Ok(Self { platform: Arc::clone(platform), caller, called_as, once: None, overrides })
     }
+}
+
+/// Why the caller passes over policies, who may do so in the own team; whose apps those are is
+/// asked in each handler.
+fn overrides(caller: &Caller, headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(value) = headers.get(OVERRIDE) else { return Ok(None) };
+    let own = Resource::OfTeam(caller.team);
+    if authorize(caller, Verb::OverridePolicy, &own) != Decision::Allowed {
+        return Err(ApiError::forbidden(format!(
+            "your token has the role {}; overriding a policy takes {}",
+            caller.role.as_str(),
+            Verb::OverridePolicy.least_role().as_str()
+        )));
+    }
+    let reason = std::str::from_utf8(value.as_bytes()).map(str::trim).unwrap_or_default();
+    if reason.is_empty() || reason.len() > REASON_BYTES_MAX {
+        return Err(ApiError::bad_request(format!(
+            "Berth-Override-Policy takes the reason, 1 to {REASON_BYTES_MAX} bytes of UTF-8; it is \
+             recorded"
+        )));
+    }
+    Ok(Some(berth_model::text::printable(reason, REASON_BYTES_MAX)))
 }
 
 async fn caller(

@@ -25,6 +25,8 @@ pub(crate) struct Call {
     pub(crate) called_as: Authority,
     /// The `Idempotency-Key` that its change keeps its event with.
     pub(crate) once: Option<String>,
+    /// Why policies are passed over: the caller may do so.
+    pub(crate) overrides: Option<String>,
 }
 
 impl Call {
@@ -42,7 +44,11 @@ impl Call {
 
     /// The origin of a change.
     pub(crate) fn by(&self) -> By {
-        By { once: self.once.clone(), ..By::caller(&self.caller, self.now_ms()) }
+        By {
+            once: self.once.clone(),
+            overrides: self.overrides.clone(),
+            ..By::caller(&self.caller, self.now_ms())
+        }
     }
 
     /// The team that lists are limited to; nothing for who sees all.

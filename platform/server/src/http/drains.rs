@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::http::{HeaderName, StatusCode, header};
 use berth_api::{CreateDrain, DrainView, Page, Timestamp};
-use berth_model::drain::{DRAINS_MAX, PROCESSORS_MAX, SinkUrl, is_private};
+use berth_model::drain::{DRAINS_MAX, PROCESSORS_MAX, Reach, SinkUrl};
 use berth_model::extension::{ExtensionId, Kind};
 use berth_model::principal::{Resource, Verb};
 use berth_model::{App, DrainId, Role};
@@ -16,7 +16,7 @@ use super::document::Problems;
 use super::extract::{Json as Body, Path, Query, field};
 use super::page::PageQuery;
 use super::problem::ApiError;
-use crate::drains::authorities;
+use crate::drains::{Judge, authorities};
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -77,10 +77,15 @@ pub(super) async fn create_drain(
         }
     };
     let url: SinkUrl = field("/url", &body.url)?;
-    let private = call.caller.role == Role::Admin || call.platform.private_drains;
-    if !private && url.host().parse().is_ok_and(is_private) {
-        let detail = "only an administrator's drain may reach an address of a private network";
-        return Err(ApiError::invalid("/url", detail));
+    let reach = match (call.caller.role, call.platform.private_drains) {
+        (Role::Admin, _) => Reach::Any,
+        (_, true) => Reach::Private,
+        (_, false) => Reach::Public,
+    };
+    if let Ok(address) = url.host().parse() {
+        // What a name leads to is judged whenever a connection is made.
+        let judged = Judge { reach, instances: None }.judge(address);
+        judged.map_err(|reason| ApiError::invalid("/url", reason))?;
     }
     if let Some(pem) = &body.ca {
         if !url.kind().is_encrypted() {
@@ -93,7 +98,7 @@ pub(super) async fn create_drain(
     }
     let processors = processors(&call, &body.processors, app.as_ref()).await?;
     let app_id = app.as_ref().map(|app| app.id);
-    let new = NewDrain { app: app_id, url, ca: body.ca, private, processors };
+    let new = NewDrain { app: app_id, url, ca: body.ca, reach, processors };
     let drain = call.store().create_drain(&new, &call.by()).await?.ok_or_else(|| {
         ApiError::conflict(format!("there are {DRAINS_MAX} drains already; remove one"))
     })?;
@@ -185,7 +190,7 @@ fn view(call: &Call, drain: Drain, app: Option<&App>) -> DrainView {
         app: app.map(|app| app.name.to_string()),
         url: drain.shown,
         processors: drain.processors.iter().map(ToString::to_string).collect(),
-        private: drain.private,
+        private: drain.reach > Reach::Public,
         created_at: Timestamp(drain.created_at_ms),
         sent: drain.counts.sent,
         dropped: drain.counts.dropped,

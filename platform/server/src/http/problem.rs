@@ -179,6 +179,8 @@ impl From<ExtensionError> for ApiError {
                 }
             }
             ExtensionError::Component(_)
+            | ExtensionError::NoCaller(_)
+            | ExtensionError::Start(_)
             | ExtensionError::Load(_)
             | ExtensionError::Compile(AotError::Compiler { .. }) => {
                 Self::invalid("component", detail)

@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use berth_store::{EventFilter, Visible};
+use berthd::extensions::Choice;
+use berthd::http::ExtensionActions;
 use serde_json::{Value, json};
 
-use crate::Api;
+use crate::shelf::{Shelf, component};
+use crate::{Api, by};
 
 const CALLERS: [&str; 5] = ["nobody", "other", "viewer", "owner", "admin"];
 const TABLE: &str = include_str!("../../src/http/authorization.table");
@@ -55,6 +58,11 @@ fn body(operation: &str) -> Option<Value> {
         "POST /v1/tokens" => json!({"name": "new", "team": "default", "role": "viewer"}),
         "POST /v1/drains" => json!({"app": "hello", "url": "syslog+tls://logs.example.com"}),
         "POST /v1/teams" => json!({"name": "new"}),
+        "POST /v1/extensions/{extension}/grant" => json!({"accept": "0123456789abcdef"}),
+        "PUT /v1/extensions/{extension}/config" => json!({}),
+        "PUT /v1/extensions/{extension}/apps" => json!({"apps": ["hello"]}),
+        "PUT /v1/extensions/{extension}/secrets/{secret}" => json!({"value": "swordfish"}),
+        "POST /v1/extensions/{extension}/replay" => json!({}),
         _ => return None,
     })
 }
@@ -73,6 +81,8 @@ fn path(api: &Api, path: &str) -> String {
         .replace("{key}", &api.key)
         .replace("{token}", &api.token)
         .replace("{drain}", &api.drain)
+        .replace("{extension}", "test.hook")
+        .replace("{secret}", "token")
         .replace("{stack}", "debian-12");
     if path.ends_with("/exec") { format!("{path}?command=true") } else { path }
 }
@@ -82,6 +92,9 @@ async fn status(api: &Api, operation: &str, caller: &str) -> u16 {
     let mut request = api.request(caller, method, &path(api, template));
     if let Some(body) = body(operation) {
         request = request.json(&body);
+    } else if operation == "POST /v1/extensions" {
+        request = request.header("content-type", "application/wasm");
+        request = request.body(component("test.new", "token"));
     }
     if template.ends_with("/exec") || template.ends_with("/attach") {
         request = request
@@ -93,6 +106,17 @@ async fn status(api: &Api, operation: &str, caller: &str) -> u16 {
     request.send().await.unwrap().status().as_u16()
 }
 
+/// The API with an extension that has a secret.
+async fn with_extension() -> Api {
+    let api = Api::start().await;
+    let extensions = Shelf::new(api.store.clone());
+    let (row, _) =
+        extensions.install(component("test.hook", "token"), Choice::default(), by()).await.unwrap();
+    let secret = Some("swordfish".to_owned());
+    extensions.set_secret(row.id, "token".to_owned(), secret, by()).await.unwrap();
+    api
+}
+
 #[test]
 fn the_table_has_every_operation_and_no_other() {
     let table: BTreeSet<String> = table().into_keys().collect();
@@ -102,7 +126,7 @@ fn the_table_has_every_operation_and_no_other() {
 #[tokio::test]
 async fn every_operation_answers_every_caller_as_the_table_says() {
     let mut wrong = Vec::new();
-    let mut api = Api::start().await;
+    let mut api = with_extension().await;
     for (operation, expected) in table() {
         assert_eq!(expected.len(), CALLERS.len(), "{operation}");
         for (caller, expected) in CALLERS.iter().zip(expected) {
@@ -118,7 +142,7 @@ async fn every_operation_answers_every_caller_as_the_table_says() {
                 wrong.push(format!("{operation} as {caller} was refused and changed something"));
             }
             // The next caller meets things as they were.
-            api = Api::start().await;
+            api = with_extension().await;
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -7,8 +7,10 @@ mod changes;
 mod document;
 mod guard;
 mod listener;
+mod overrides;
 mod rooms;
 mod sessions;
+mod shelf;
 mod streams;
 mod volumes;
 
@@ -80,7 +82,7 @@ impl Api {
             app: Some(app.id),
             url: "syslog+tcp://logs.example.com".parse().unwrap(),
             ca: None,
-            private: false,
+            reach: berth_model::drain::Reach::Public,
             processors: Vec::new(),
         };
         let drain = store.create_drain(&drain, &by()).await.unwrap().unwrap().id.to_string();

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use axum::body::Bytes;
 use berth_api::{Check, ExitView, Size};
 use berth_model::log::{LogRecord, LogStream as Stream};
+use berth_model::plan::Change;
 use berth_model::{
     App, AppId, Build, BuildId, Caller, Digest, DrainId, InstanceId, InstanceRecord, InstanceRole,
     InstanceState, VolumeId,
@@ -14,10 +15,12 @@ use berth_model::{
 use berth_store::{BuildEnd, By, Store};
 use berthd::drains::DrainState;
 use berthd::http::{
-    ActionError, Actions, AddonActions, Doing, Input, Live, LogEntry, LogFilter, LogStream, NewRun, Output,
-    Session, StackPart, VolumeUse,
+    ActionError, Actions, AddonActions, Doing, ExtensionActions, Input, Live, LogEntry, LogFilter,
+    LogStream, NewRun, Output, Session, StackPart, VolumeUse,
 };
 use tokio::sync::{mpsc, watch};
+
+use crate::shelf::Shelf;
 
 pub(crate) struct Rooms {
     store: Store,
@@ -29,11 +32,24 @@ pub(crate) struct Rooms {
     pub(crate) held: watch::Sender<bool>,
     /// How many builds were asked for.
     pub(crate) rebuilds: watch::Sender<usize>,
+    extensions: Box<dyn ExtensionActions>,
+    /// What policies say of the next changes.
+    pub(crate) denial: Mutex<Option<String>>,
+    /// Why policies were overridden.
+    pub(crate) overridden: Mutex<Vec<String>>,
 }
 
 impl Rooms {
     pub(crate) fn new(store: Store) -> Self {
+        let shelf = Shelf::new(store.clone());
+        Self::with(store, Box::new(shelf))
+    }
+
+    pub(crate) fn with(store: Store, extensions: Box<dyn ExtensionActions>) -> Self {
         Self {
+            extensions,
+            denial: Mutex::default(),
+            overridden: Mutex::default(),
             store,
             asked: Mutex::default(),
             volumes: Mutex::default(),
@@ -126,8 +142,21 @@ impl Actions for Rooms {
         self.note("wake");
     }
 
-    fn judge<'a>(&'a self, _: Option<&'a App>, _: &'a Change, _: &'a By) -> Doing<'a, ()> {
-        Box::pin(async { Ok(()) })
+    fn judge<'a>(&'a self, _: Option<&'a App>, _: &'a Change, by: &'a By) -> Doing<'a, ()> {
+        Box::pin(async move {
+            let denial = self.denial.lock().unwrap().clone();
+            match (denial, &by.overrides) {
+                (Some(denial), None) => Err(ActionError::Refused(denial)),
+                (_, reason) => {
+                    self.overridden.lock().unwrap().extend(reason.clone());
+                    Ok(())
+                }
+            }
+        })
+    }
+
+    fn extensions(&self) -> &dyn ExtensionActions {
+        &*self.extensions
     }
 
     fn publish(&self) -> Doing<'_, ()> {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
+use berth_model::drain::Reach;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
@@ -29,7 +30,10 @@ struct Server {
 
 impl Server {
     async fn start(answers: &[&'static str]) -> Self {
-        let certificates = certificates::made();
+        Self::start_as(certificates::made(), answers).await
+    }
+
+    async fn start_as(certificates: Certificates, answers: &[&'static str]) -> Self {
         let chain =
             vec![CertificateDer::from_pem_slice(certificates.certificate.as_bytes()).unwrap()];
         let key = PrivateKeyDer::from_pem_slice(certificates.key.as_bytes()).unwrap();
@@ -158,6 +162,27 @@ async fn a_batch_that_a_server_will_never_take_is_given_up_and_the_next_one_is_s
 }
 
 #[tokio::test]
+async fn a_certificate_of_another_name_or_of_an_authority_that_is_not_trusted_is_refused() {
+    let other = Server::start_as(certificates::made_for(&["elsewhere.example"]), &[]).await;
+    let strange = Server::start(&[]).await;
+    let mut world = World::new().await;
+    let url = |server: &Server| format!("https://localhost:{}/", server.port);
+    let drains = [
+        world.add(&url(&other), Some(&other.certificates.ca)).await,
+        world.add(&url(&strange), Some(&other.certificates.ca)).await,
+        world.add(&url(&strange), None).await,
+    ];
+    world.start();
+    world.write("a secret");
+    for drain in drains {
+        let error = world.error(drain.id).await;
+        assert!(error.contains("certificate"), "{error}");
+    }
+    world.stop().await;
+    assert!(other.requests().is_empty() && strange.requests().is_empty());
+}
+
+#[tokio::test]
 async fn a_redirection_is_not_followed() {
     let elsewhere = Server::start(&[]).await;
     let moved: &'static str = format!(
@@ -179,18 +204,18 @@ async fn a_redirection_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_private_address_is_refused_to_a_drain_that_may_not_reach_it() {
+async fn an_address_of_this_machine_is_refused_to_a_drain_of_a_team() {
     let server = Server::start(&[]).await;
     let mut world = World::new().await;
     for host in ["localhost", "127.0.0.1"] {
         let url = format!("https://{host}:{}/", server.port);
-        world.add_with(&url, Some(&server.certificates.ca), false).await;
+        world.add_with(&url, Some(&server.certificates.ca), Reach::Private).await;
     }
     world.start();
     world.write("a secret");
     for drain in world.store.drains(None, None, None, 10).await.unwrap() {
         let error = world.error(drain.id).await;
-        assert!(error.contains("private network"), "{error}");
+        assert!(error.contains("own addresses"), "{error}");
     }
     world.stop().await;
     assert!(server.requests().is_empty());

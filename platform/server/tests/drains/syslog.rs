@@ -1,5 +1,6 @@
 //! Syslog on UDP, TCP and TLS, received by rsyslog.
 
+use berth_model::drain::Reach;
 use berth_model::log::LogStream;
 
 use crate::certificates;
@@ -102,15 +103,39 @@ async fn rsyslog_receives_lines_by_tls_from_who_trusts_its_authority_and_from_no
 }
 
 #[tokio::test]
-async fn a_private_address_is_refused_to_a_drain_that_may_not_reach_it() {
+async fn a_receiver_that_takes_nothing_holds_up_neither_the_app_nor_another_drain() {
+    let rsyslog = Rsyslog::start(Input::Tcp).await;
+    // It accepts, and never reads.
+    let stuck = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stuck_port = stuck.local_addr().unwrap().port();
+    let mut world = World::new().await;
+    let slow = world.add(&format!("syslog+tcp://127.0.0.1:{stuck_port}"), None).await;
+    let quick = world.add(&format!("syslog+tcp://127.0.0.1:{}", rsyslog.port), None).await;
+    world.start();
+    world.write("line 0000");
+    let _connection = stuck.accept().await.unwrap();
+    // More than two sockets and a window of messages hold.
+    let long = "x".repeat(8000);
+    (1..2500).for_each(|n| world.write(&format!("{long} line {n:04}")));
+    let quick = world.sent(quick.id, 2500).await;
+    assert_eq!(quick.counts.dropped, 0);
+    let held = world.state(slow.id).unwrap();
+    assert!((1..2000).contains(&held.waiting), "{held:?}");
+    assert!(world.store.drain(slow.id).await.unwrap().unwrap().counts.sent < 1000);
+    world.stop().await;
+    all_in_order(&rsyslog, 2500);
+}
+
+#[tokio::test]
+async fn an_address_of_this_machine_is_refused_to_a_drain_of_a_team() {
     let rsyslog = Rsyslog::start(Input::Tcp).await;
     let mut world = World::new().await;
     let url = format!("syslog+tcp://localhost:{}", rsyslog.port);
-    let drain = world.add_with(&url, None, false).await;
+    let drain = world.add_with(&url, None, Reach::Private).await;
     world.start();
     world.write("a secret");
     let error = world.error(drain.id).await;
-    assert!(error.contains("private network"), "{error}");
+    assert!(error.contains("own addresses"), "{error}");
     world.stop().await;
     assert!(rsyslog.received().is_empty());
 }

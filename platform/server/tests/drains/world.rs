@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use berth_container::Agent;
 use berth_container::logfile::{LogLimits, LogWriter};
+use berth_model::drain::Reach;
 use berth_model::image::Image;
 use berth_model::log::LogStream;
 use berth_model::plan::Change;
@@ -73,15 +74,15 @@ impl World {
     }
 
     pub(crate) async fn add(&self, url: &str, ca: Option<&str>) -> Drain {
-        self.add_with(url, ca, true).await
+        self.add_with(url, ca, Reach::Any).await
     }
 
-    pub(crate) async fn add_with(&self, url: &str, ca: Option<&str>, private: bool) -> Drain {
+    pub(crate) async fn add_with(&self, url: &str, ca: Option<&str>, reach: Reach) -> Drain {
         let new = NewDrain {
             app: Some(self.app.id),
             url: url.parse().unwrap(),
             ca: ca.map(str::to_owned),
-            private,
+            reach,
             processors: Vec::new(),
         };
         self.store.create_drain(&new, &by()).await.unwrap().unwrap()
@@ -99,7 +100,7 @@ impl World {
     pub(crate) fn start(&mut self) {
         let agent = Agent::at(self.folder.path().join("no-agent"));
         let logs = Logs::new(self.store.clone(), agent, self.folder.path().join("wasm"));
-        let drains = Drains::new(self.store.clone(), logs, Arc::new(NoProcessors));
+        let drains = Drains::new(self.store.clone(), logs, Arc::new(NoProcessors), None);
         let end = CancellationToken::new();
         let task = tokio::spawn(drains.clone().run(end.clone()));
         self.drains = Some((drains, end, task));

@@ -17,7 +17,9 @@ pub(super) async fn state(
     change: &Change,
 ) -> Result<State, StoreError> {
     let name_taken = match change {
-        Change::Create { name, .. } | Change::CreateAddon { name, .. } | Change::Rename(name) => is_taken(db, name).await?,
+        Change::Create { name, .. } | Change::CreateAddon { name, .. } | Change::Rename(name) => {
+            is_taken(db, name).await?
+        }
         _ => false,
     };
     let state =

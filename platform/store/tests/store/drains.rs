@@ -1,6 +1,6 @@
 //! Log drains.
 
-use berth_model::drain::DRAINS_MAX;
+use berth_model::drain::{DRAINS_MAX, Reach};
 use berth_store::{DrainCounts, DrainCursor, EventFilter, NewDrain, Visible};
 
 use super::*;
@@ -12,7 +12,7 @@ fn new(app: Option<&App>) -> NewDrain {
         app: app.map(|app| app.id),
         url: URL.parse().unwrap(),
         ca: None,
-        private: false,
+        reach: Reach::Public,
         processors: vec!["berth.redact-secrets".parse().unwrap()],
     }
 }

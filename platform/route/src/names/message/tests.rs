@@ -116,7 +116,9 @@ fn what_is_no_query_is_dropped_and_a_broken_one_is_called_so() {
 #[test]
 fn an_answer_must_have_the_id_and_the_question_of_the_query() {
     let message = query("Example.org", KIND_A, 1);
-    let Verdict::Forward(question) = judge(&message, BASE, &addons) else { panic!("not forwarded") };
+    let Verdict::Forward(question) = judge(&message, BASE, &addons) else {
+        panic!("not forwarded")
+    };
     let mut reply = message.clone();
     reply[2] |= IS_ANSWER;
     assert_eq!(code_of(&reply, 0xabcd, &question), Some(0));
@@ -143,7 +145,9 @@ fn an_answer_must_have_the_id_and_the_question_of_the_query() {
 #[test]
 fn a_truncated_answer_keeps_the_question_and_says_so() {
     let message = query("example.org", 16, 1);
-    let Verdict::Forward(question) = judge(&message, BASE, &addons) else { panic!("not forwarded") };
+    let Verdict::Forward(question) = judge(&message, BASE, &addons) else {
+        panic!("not forwarded")
+    };
     let answer = truncated(&message, &question);
     assert_eq!(answer[2], IS_ANSWER | TRUNCATED | RECURSION_DESIRED);
     assert_eq!(answer[HEADER..], message[HEADER..]);

@@ -39,7 +39,7 @@ impl Datagrams {
 async fn connect(target: &Target) -> Result<UdpSocket, SinkError> {
     let failed = |source| SinkError::Connect { to: target.to(), source };
     let mut error = None;
-    for address in addresses(target.url.host(), target.url.port(), target.private).await? {
+    for address in addresses(target.url.host(), target.url.port(), target.judge).await? {
         let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = UdpSocket::bind(any).await.map_err(failed)?;
         match socket.connect(address).await {

@@ -36,7 +36,7 @@ impl Https {
         let host = self.target.url.host();
         if host.parse::<std::net::IpAddr>().is_ok() {
             // The client asks the resolver for names only.
-            addresses(host, self.target.url.port(), self.target.private).await?;
+            addresses(host, self.target.url.port(), self.target.judge).await?;
         }
         if self.client.is_none() {
             self.client = Some(client(&self.target)?);
@@ -122,7 +122,7 @@ fn client(target: &Target) -> Result<Client, SinkError> {
         // A proxy would resolve the name by itself; another place was not named by anybody.
         .no_proxy()
         .redirect(redirect::Policy::none())
-        .dns_resolver(Arc::new(Resolver { private: target.private }))
+        .dns_resolver(Arc::new(Resolver { judge: target.judge }))
         .connect_timeout(CONNECT_MAX)
         .pool_max_idle_per_host(1)
         .user_agent(concat!("berth/", env!("CARGO_PKG_VERSION")))

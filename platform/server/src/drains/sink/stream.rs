@@ -117,7 +117,7 @@ async fn send(write: &mut WriteHalf<Both>, frames: &[Vec<u8>]) -> io::Result<()>
 
 async fn connect(target: &Target) -> Result<Connection, SinkError> {
     let failed = |source| SinkError::Connect { to: target.to(), source };
-    let found = addresses(target.url.host(), target.url.port(), target.private).await?;
+    let found = addresses(target.url.host(), target.url.port(), target.judge).await?;
     let stream = TcpStream::connect(found.as_slice()).await.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
     rustix::net::sockopt::set_socket_keepalive(&stream, true)

@@ -119,6 +119,8 @@ fn health(health: &Health) -> ExtensionHealth {
     ExtensionHealth {
         breaker: breaker.to_owned(),
         rests_until,
+        broken: health.broken.as_deref().map(text),
+        loads: health.loads,
         calls: health.calls.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
         refused: health.refused,
         denied: health.denied,

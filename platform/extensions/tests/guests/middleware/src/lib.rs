@@ -75,9 +75,10 @@ fn bad(what: &str) {
         },
         "trap" => panic!("asked for"),
         "memory" => {
+            // Asked for and not touched, which would take processor time.
             let mut kept = Vec::new();
             loop {
-                kept.push(black_box(vec![1_u8; 1 << 20]));
+                kept.push(black_box(Vec::<u8>::with_capacity(1 << 20)));
             }
         }
         "wait" => monotonic_clock::subscribe_duration(u64::MAX).block(),
@@ -145,6 +146,13 @@ impl request_filter::Guest for Middleware {
             "status" => reply(99, &[], Vec::new()),
             "header" => reply(200, &[("a b", "1")], Vec::new()),
             "long" => reply(200, &[], vec![b'a'; (1 << 20) + 1]),
+            "more" => {
+                black_box(Vec::<u8>::with_capacity(24 << 20));
+                None
+            }
+            "full" => reply(200, &[], vec![b'a'; 1 << 20]),
+            "wide" => reply(200, &[("x-wide", &"a".repeat(64 << 10))], Vec::new()),
+            "many" => reply(200, &[("x-many", "a"); 129], Vec::new()),
             "calls-of-instance" => say(calls.to_string()),
             "config" => say(config::document()),
             "secret" => say(match secrets::open("one") {

@@ -1,0 +1,26 @@
+//! The registry of extensions with a real store, real blobs and real components. They are compiled
+//! in this process, as `berthd compile` does in a child; `root_extensions` has the child.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod breaker;
+mod capabilities;
+mod folder;
+mod guests;
+mod hooks;
+mod http;
+mod install;
+mod policies;
+mod recovery;
+#[path = "../api/rooms.rs"]
+#[expect(dead_code, reason = "tests of the API use the rest of it")]
+mod rooms;
+#[path = "../api/shelf.rs"]
+#[expect(dead_code, reason = "the registry stands in its place here")]
+mod shelf;
+mod support;
+
+use support::by;
+
+/// The moment of these rooms.
+const NOW_MS: i64 = 1_700_000_000_000;

@@ -1,0 +1,11 @@
+;; Ends the first line of its request in its address.
+(func $request (import "berth:http-out/http-out@0.1.0" "[constructor]request")
+  (param i32 i32 i32 i32) (result i32))
+(func $send (import "berth:http-out/http-out@0.1.0" "[method]request.send") (param i32 i32))
+(data (i32.const 1024) "GET")
+(data (i32.const 2048) "https://api.example/ HTTP/1.1\0d\0aX-Admin: 1")
+(func $attack (result i32)
+  (call $send
+    (call $request (i32.const 1024) (i32.const 3) (i32.const 2048) (i32.const 41))
+    (i32.const 256))
+  (i32.const 256))

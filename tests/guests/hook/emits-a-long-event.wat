@@ -1,0 +1,10 @@
+;; Writes an event of a megabyte, which would be kept.
+(func $emit (import "berth:events/events@0.1.0" "emit") (param i32 i32 i32 i32 i32))
+(memory (export "memory") 20)
+(data (i32.const 1024) "done")
+(func $attack (result i32)
+  (memory.fill (i32.const 2048) (i32.const 97) (i32.const 1000000))
+  (i32.store8 (i32.const 2048) (i32.const 34))
+  (i32.store8 (i32.const 1002047) (i32.const 34))
+  (call $emit (i32.const 1024) (i32.const 4) (i32.const 2048) (i32.const 1000000) (i32.const 256))
+  (i32.const 256))

@@ -1,0 +1,13 @@
+;; Reads a secret that it may read, and returns it as an error, which people see.
+(func $open (import "berth:secrets/secrets@0.1.0" "open") (param i32 i32 i32))
+(func $reveal (import "berth:secrets/reader@0.1.0" "reveal") (param i32 i32))
+(data (i32.const 1024) "readcode")
+(func $attack (result i32)
+  (call $open (i32.const 1024) (i32.const 4) (i32.const 256))
+  (call $reveal (i32.load (i32.const 260)) (i32.const 256))
+  (i32.store8 (i32.const 512) (i32.const 1))
+  (i32.store (i32.const 516) (i32.const 1028))
+  (i32.store (i32.const 520) (i32.const 4))
+  (i32.store (i32.const 524) (i32.load (i32.const 260)))
+  (i32.store (i32.const 528) (i32.load (i32.const 264)))
+  (i32.const 512))

@@ -1,0 +1,2 @@
+;; Executes what is not to be reached.
+(func $attack (result i32) unreachable)

@@ -1,0 +1,15 @@
+;; Has the host take a secret for an address, to learn it from what is wrong with it.
+(func $request (import "berth:http-out/http-out@0.1.0" "[constructor]request")
+  (param i32 i32 i32 i32) (result i32))
+(func $send (import "berth:http-out/http-out@0.1.0" "[method]request.send") (param i32 i32))
+(func $open (import "berth:secrets/secrets@0.1.0" "open") (param i32 i32 i32))
+(func $url (import "berth:http-out/http-out@0.1.0" "[method]request.set-secret-url")
+  (param i32 i32))
+(data (i32.const 1024) "GEThttps://api.example/used")
+(func $attack (result i32) (local $request i32)
+  (call $open (i32.const 1047) (i32.const 4) (i32.const 256))
+  (local.set $request
+    (call $request (i32.const 1024) (i32.const 3) (i32.const 1027) (i32.const 20)))
+  (call $url (local.get $request) (i32.load (i32.const 260)))
+  (call $send (local.get $request) (i32.const 256))
+  (i32.const 256))

@@ -1,0 +1,10 @@
+;; Returns an error of 100 kB that would clear the screen.
+(memory (export "memory") 4)
+(func $attack (result i32)
+  (memory.fill (i32.const 2048) (i32.const 27) (i32.const 100000))
+  (i32.store8 (i32.const 256) (i32.const 1))
+  (i32.store (i32.const 260) (i32.const 2048))
+  (i32.store (i32.const 264) (i32.const 100000))
+  (i32.store (i32.const 268) (i32.const 2048))
+  (i32.store (i32.const 272) (i32.const 100000))
+  (i32.const 256))

@@ -1,0 +1,16 @@
+;; Says that its body ends elsewhere than it does.
+(func $request (import "berth:http-out/http-out@0.1.0" "[constructor]request")
+  (param i32 i32 i32 i32) (result i32))
+(func $send (import "berth:http-out/http-out@0.1.0" "[method]request.send") (param i32 i32))
+(func $header (import "berth:http-out/http-out@0.1.0" "[method]request.set-header")
+  (param i32 i32 i32 i32 i32))
+(data (i32.const 1024) "GEThttps://api.example/")
+(data (i32.const 2048) "transfer-encoding")
+(data (i32.const 3072) "chunked")
+(func $attack (result i32) (local $request i32)
+  (local.set $request
+    (call $request (i32.const 1024) (i32.const 3) (i32.const 1027) (i32.const 20)))
+  (call $header (local.get $request)
+    (i32.const 2048) (i32.const 17) (i32.const 3072) (i32.const 7))
+  (call $send (local.get $request) (i32.const 256))
+  (i32.const 256))

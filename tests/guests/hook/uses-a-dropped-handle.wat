@@ -1,0 +1,10 @@
+;; Gives a secret back and goes on using it.
+(func $open (import "berth:secrets/secrets@0.1.0" "open") (param i32 i32 i32))
+(func $name (import "berth:secrets/secrets@0.1.0" "[method]secret.name") (param i32 i32))
+(func $drop (import "berth:secrets/secrets@0.1.0" "[resource-drop]secret") (param i32))
+(data (i32.const 1024) "used")
+(func $attack (result i32)
+  (call $open (i32.const 1024) (i32.const 4) (i32.const 256))
+  (call $drop (i32.load (i32.const 260)))
+  (call $name (i32.load (i32.const 260)) (i32.const 256))
+  (i32.const 16))

@@ -1,0 +1,6 @@
+;; Makes 3,000 messages of one line.
+(func $attack (result i32)
+  (i32.store8 (i32.const 260) (i32.const 1))
+  (i32.store (i32.const 264) (i32.const 2048))
+  (i32.store (i32.const 268) (i32.const 3000))
+  (i32.const 256))

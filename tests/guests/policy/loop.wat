@@ -1,0 +1,4 @@
+;; Gives no verdict.
+(func $attack (result i32)
+  (loop $again (br $again))
+  unreachable)
