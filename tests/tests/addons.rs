@@ -109,6 +109,18 @@ fn refused(platform: &Platform, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// Waits until the newest deployment of an app is watched no longer: an end of the platform counts
+/// against one that is.
+fn watched(platform: &Platform, app: &str) {
+    let url = format!("http://{}/v1/apps/{app}/deployments?limit=1", platform.api);
+    let client = reqwest::blocking::Client::builder().no_proxy().build().unwrap();
+    wait_for("the end of a watch", 60, || {
+        let answer = client.get(&url).bearer_auth(&platform.token).send().ok()?;
+        let page: Value = serde_json::from_str(&answer.text().ok()?).ok()?;
+        (page["items"][0]["state"] == "done").then_some(())
+    });
+}
+
 fn reach(platform: &Platform, app: &str, host: &str, port: &str) -> String {
     let said = platform.must(&["run", "--app", app, "--", "python3", "-c", REACH, host, port]);
     said.trim().to_owned()
@@ -170,6 +182,9 @@ fn redis_and_postgresql_serve_an_app_outlive_crashes_and_are_restored() {
     platform.must(&["ps", "restart", "--app", "cache"]);
     assert_eq!(get(&platform, "/rows"), "first third");
     assert_eq!(get(&platform, "/visits"), "3");
+    for app in ["app", "cache", "db"] {
+        watched(&platform, app);
+    }
     platform.down().unwrap();
     platform.serve().unwrap();
     assert_eq!(get(&platform, "/rows"), "first third");
