@@ -40,6 +40,16 @@ impl Addon {
         Ok(Self { runner: runner.clone(), world })
     }
 
+    /// Makes an instance and drops it: whether the component starts at all.
+    pub async fn start(&self, session: Session) -> Called<()> {
+        self.runner
+            .call(session, async |store| {
+                self.world.instantiate_async(store).await?;
+                Ok(Ok(()))
+            })
+            .await
+    }
+
     /// What it consists of; not checked.
     pub async fn provision(&self, request: &Request, session: Session) -> Called<Spec> {
         self.runner
