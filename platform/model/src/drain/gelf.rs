@@ -11,6 +11,8 @@ const CHUNK_BYTES: usize = 1420;
 const CHUNK_HEADER_BYTES: usize = 12;
 /// Most chunks of a message.
 const CHUNKS_MAX: usize = 128;
+/// The longest message fits the chunks that there may be.
+const _: () = assert!(super::FRAME_BYTES_MAX <= CHUNKS_MAX * (CHUNK_BYTES - CHUNK_HEADER_BYTES));
 
 /// A message. An empty line is written `-`, as receivers refuse a message without a text.
 pub fn gelf(entry: &Entry, host: &str) -> Vec<u8> {
@@ -108,10 +110,5 @@ mod tests {
         let joined: Vec<u8> = chunks.iter().flat_map(|chunk| chunk[12..].to_vec()).collect();
         assert_eq!(joined, message);
         assert_eq!(gelf_datagrams(b"short", [0; 8]), [b"short"]);
-    }
-
-    #[test]
-    fn the_longest_message_fits_the_chunks_there_may_be() {
-        assert!(super::super::FRAME_BYTES_MAX <= CHUNKS_MAX * (CHUNK_BYTES - CHUNK_HEADER_BYTES));
     }
 }
