@@ -1,7 +1,8 @@
 //! Builds the programs, the guests and the static program for containers, and lays them out in
-//! `TARGET/berth` (or `TARGET/berth-release`) as `berthd` expects them: beside it `berth-agent`, `berth-init` and
-//! `buildpacks/*.wasm`, and `plugins/*.wasm` for those who install them. Not in cargo's own folder, where a build of the tests would put a
-//! `berth-init` for the host over the static one.
+//! `TARGET/berth` (or `TARGET/berth-release`) as `berthd` expects them: beside it `berth-agent`,
+//! `berth-init` and `buildpacks/*.wasm`, and `plugins/*.wasm` for those who install them. Not in
+//! cargo's own folder, where a build of the tests would put a `berth-init` for the host over the
+//! static one.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};

@@ -26,7 +26,7 @@ Usage: cargo xtask COMMAND
   test-cgroup2
            the agent's container tests in a virtual machine with cgroup v2 (part of test)
   check    formatting, lints and the rules of the workspace (part of test)
-  build    build the programs and the buildpacks, nothing else
+  build    build the programs, the buildpacks and the extensions that ship, nothing else
   bench    measure the release programs beside others: `bench start` (containers beside runc
            and Docker, Wasm, memory), `bench build` (pushes beside docker build), `bench wasm`
            (middleware, Wasm apps beside wasmtime serve behind nginx, a thousand idle apps);
