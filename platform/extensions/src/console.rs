@@ -3,7 +3,7 @@
 //! Takes which page is looked at; gives the view, as data. Each call has an instance of its own.
 
 use crate::aot::{Code, LoadError};
-use crate::powers::{Allowed, Called, Loaded, Runner, Session, State};
+use crate::powers::{Allowed, Called, Runner, Session, State};
 
 pub use wit::exports::berth::console::pages::{Page, Request};
 
@@ -30,7 +30,7 @@ pub struct Console {
 
 impl Console {
     pub(crate) fn load(runner: &Runner, code: &Code, allowed: &Allowed) -> Result<Self, LoadError> {
-        let Loaded { instance } = runner.load(code, allowed)?;
+        let instance = runner.load(code, allowed)?;
         let world = wit::ConsolePre::new(instance)
             .map_err(|error| LoadError::Link(format!("{error:#}")))?;
         Ok(Self { runner: runner.clone(), world })

@@ -3,7 +3,7 @@
 //! Takes an event; gives whether the hook took it. Each call has an instance of its own.
 
 use crate::aot::{Code, LoadError};
-use crate::powers::{Allowed, Called, Loaded, Runner, Session, State};
+use crate::powers::{Allowed, Called, Runner, Session, State};
 
 pub use wit::exports::berth::hook::handler::Event;
 
@@ -30,7 +30,7 @@ pub struct Hook {
 
 impl Hook {
     pub(crate) fn load(runner: &Runner, code: &Code, allowed: &Allowed) -> Result<Self, LoadError> {
-        let Loaded { instance } = runner.load(code, allowed)?;
+        let instance = runner.load(code, allowed)?;
         let world =
             wit::HookPre::new(instance).map_err(|error| LoadError::Link(format!("{error:#}")))?;
         Ok(Self { runner: runner.clone(), world })

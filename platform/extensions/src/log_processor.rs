@@ -4,7 +4,7 @@
 //! form. What it gives is bounded by what it was given. Each call has an instance of its own.
 
 use crate::aot::{Code, LoadError};
-use crate::powers::{Allowed, CallError, Called, Failure, Loaded, Runner, Session, State};
+use crate::powers::{Allowed, CallError, Called, Failure, Runner, Session, State};
 
 pub use wit::exports::berth::log_processor::processor::{Entry, Output};
 
@@ -34,7 +34,7 @@ pub struct LogProcessor {
 
 impl LogProcessor {
     pub(crate) fn load(runner: &Runner, code: &Code, allowed: &Allowed) -> Result<Self, LoadError> {
-        let Loaded { instance } = runner.load(code, allowed)?;
+        let instance = runner.load(code, allowed)?;
         let world = wit::LogProcessorPre::new(instance)
             .map_err(|error| LoadError::Link(format!("{error:#}")))?;
         Ok(Self { runner: runner.clone(), world })

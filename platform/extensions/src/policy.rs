@@ -4,7 +4,7 @@
 //! does not depend on the machine. Each call has an instance of its own.
 
 use crate::aot::{Code, LoadError};
-use crate::powers::{Allowed, Called, Loaded, Runner, Session, State};
+use crate::powers::{Allowed, Called, Runner, Session, State};
 
 pub use wit::exports::berth::policy::judge::{Plan, Verdict};
 
@@ -31,7 +31,7 @@ pub struct Policy {
 
 impl Policy {
     pub(crate) fn load(runner: &Runner, code: &Code, allowed: &Allowed) -> Result<Self, LoadError> {
-        let Loaded { instance } = runner.load(code, allowed)?;
+        let instance = runner.load(code, allowed)?;
         let world =
             wit::PolicyPre::new(instance).map_err(|error| LoadError::Link(format!("{error:#}")))?;
         Ok(Self { runner: runner.clone(), world })

@@ -24,7 +24,7 @@ pub use wit::berth::counters::counters::Count;
 pub use wit::berth::types::types::Error as Failure;
 
 pub(crate) use calls::{State, link};
-pub(crate) use session::{Loaded, Runner, wasi};
+pub(crate) use session::{Runner, wasi};
 pub(crate) use veil::veiled;
 
 /// How a line of an extension's log is meant.

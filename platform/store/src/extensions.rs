@@ -17,7 +17,6 @@ use crate::{By, Store, StoreError};
 
 pub use deliveries::Delivery;
 pub use log::ExtensionLine;
-pub use values::KvError;
 
 /// Whether an extension is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -30,6 +30,7 @@ mod seal;
 mod stacks;
 mod store;
 mod sweep;
+mod values;
 mod volumes;
 
 pub use access::{Key, NewKey, NewToken, Team, Token, token_hash};
@@ -42,10 +43,11 @@ pub use drains::{Drain, DrainCounts, DrainCursor, DrainSource, NewDrain};
 pub use error::StoreError;
 pub use events::{EventFilter, Visible};
 pub use extensions::{
-    Delivery, Extension, ExtensionLine, ExtensionState, ExtensionVersion, GrantRow, KvError,
+    Delivery, Extension, ExtensionLine, ExtensionState, ExtensionVersion, GrantRow,
 };
 pub use idempotency::{Answer, Claim};
 pub use instances::Snapshot;
 pub use stacks::Stack;
 pub use store::Store;
 pub use sweep::Swept;
+pub use values::KvError;

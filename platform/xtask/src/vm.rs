@@ -29,12 +29,9 @@ const DISK_BYTES: u64 = 8 << 30;
 const TIME_S_MAX: u32 = 1800;
 /// The file server listens within this.
 const SERVE_WAIT: Duration = Duration::from_secs(10);
-/// Crate and test files that run there: what makes containers and needs no registry.
-const TESTS: &[(&str, &[&str])] = &[
-    ("berth-agent", &["root_agent", "root_layers", "root_tool", "root_worker"]),
-    ("berth-container", &["root_logfile"]),
-    ("berth-init", &["root_process_one"]),
-];
+/// Test files that run there: what makes containers and needs no registry.
+const TESTS: &[&str] =
+    &["root_agent", "root_layers", "root_tool", "root_worker", "root_logfile", "root_process_one"];
 
 /// Lays the programs out, then `container_tests`.
 pub(crate) fn run(filter: &[&str]) -> Result<()> {
@@ -58,28 +55,25 @@ pub(crate) fn container_tests(filter: &[&str]) -> Result<()> {
     results.judge(tests.len(), filter.is_empty())
 }
 
-/// The test programs, compiled here and run there.
+/// The test programs, compiled here and run there: of the packages that the suites before compiled,
+/// so that no dependency is compiled again with other features.
 fn compile() -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for (package, files) in TESTS {
-        let mut cargo = shell::command("cargo");
-        cargo.args(["test", "--quiet", "--locked", "--no-run", "--message-format=json"]);
-        cargo.args(["-p", package]);
-        for file in *files {
-            cargo.args(["--test", file]);
-        }
-        let text = shell::capture(&mut cargo)?;
-        let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let built = messages
-            .filter(|message| message["target"]["kind"][0] == "test")
-            .filter_map(|message| message["executable"].as_str().map(PathBuf::from));
-        let before = found.len();
-        found.extend(built);
-        if found.len() - before != files.len() {
-            bail!("cargo built {} of the test files {files:?} of {package}", found.len() - before);
-        }
+    let mut cargo = shell::command("cargo");
+    cargo.args(["test", "--quiet", "--locked", "--no-run", "--message-format=json"]);
+    cargo.args(["--workspace", "--exclude", "acceptance"]);
+    for file in TESTS {
+        cargo.args(["--test", file]);
     }
-    Ok(found)
+    let text = shell::capture(&mut cargo)?;
+    let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let built: Vec<PathBuf> = messages
+        .filter(|message| message["target"]["kind"][0] == "test")
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .collect();
+    if built.len() != TESTS.len() {
+        bail!("cargo built {} of the test files {TESTS:?}", built.len());
+    }
+    Ok(built)
 }
 
 /// An empty disk with a file system that can bound folders (project quotas).

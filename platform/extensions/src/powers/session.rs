@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use berth_model::extension::{Capabilities, ExtensionId, HttpDenial};
 use serde::{Deserialize, Serialize};
 use wasmtime::Store;
+use wasmtime::component::InstancePre;
 use wasmtime_wasi::{Deterministic, HostMonotonicClock, HostWallClock, WasiCtx};
 
 use super::{Failure, Level, PowerError, PowerHost, State};
@@ -141,18 +142,18 @@ pub(crate) struct Runner {
     pub(crate) running: Arc<Running>,
 }
 
-/// A component that was linked with what it may use, before its world is looked at.
-pub(crate) struct Loaded {
-    pub(crate) instance: wasmtime::component::InstancePre<State>,
-}
-
 impl Runner {
-    /// Maps a component and links it with the powers that it may use, and no others.
-    pub(crate) fn load(&self, code: &Code, allowed: &Allowed) -> Result<Loaded, LoadError> {
+    /// Maps a component and links it with the powers that it may use, and no others. Its world is
+    /// looked at by the kind.
+    pub(crate) fn load(
+        &self,
+        code: &Code,
+        allowed: &Allowed,
+    ) -> Result<InstancePre<State>, LoadError> {
         let component = code.map(&self.running.engine)?;
         let failed = |error: wasmtime::Error| LoadError::Link(format!("{error:#}"));
         let linker = super::link(&self.running.engine, &allowed.interfaces()).map_err(failed)?;
-        Ok(Loaded { instance: linker.instantiate_pre(&component).map_err(failed)? })
+        linker.instantiate_pre(&component).map_err(failed)
     }
 
     /// Runs one call in a store of its own.

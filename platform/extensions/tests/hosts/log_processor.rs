@@ -182,59 +182,75 @@ fn part(line: &str) -> Vec<Entry> {
     (0..count as u64).map(|seq| entry(seq, line, false)).collect()
 }
 
+/// Processor time of a batch, microseconds: the least of three calls, since only this process's own
+/// work counts. Their limit is wide: how quick the machine is, is not what is tested.
+async fn cost(processor: &Loaded, config: &Value, batch: &[Entry]) -> u64 {
+    let mut limits = Limits::asked(processor.manifest.kind, &processor.manifest.limits);
+    limits.cpu_ms_max *= 20;
+    let mut least = u64::MAX;
+    for _ in 0..3 {
+        let called = processor.process_within(limits, config.clone(), batch).await;
+        assert!(called.result.is_ok(), "{:?}", called.result);
+        assert!(called.usage.memory_peak_bytes < limits.memory_bytes_max / 2, "{:?}", called.usage);
+        least = least.min(called.usage.cpu_us);
+        assert!(lines(called).iter().all(|line| !line.contains("swordfish")));
+    }
+    least
+}
+
+const USUAL: &str = "GET /orders/1234?page=2 200 in 12 ms for 203.0.113.9 ";
+
 #[tokio::test]
-async fn the_redactor_takes_the_most_that_a_drain_gives_it_within_half_its_limits() {
+async fn no_text_of_the_most_that_a_drain_gives_costs_the_redactor_much_more_than_a_usual_one() {
     let redactor = loaded("redact-secrets").await;
-    let limits = Limits::asked(redactor.manifest.kind, &redactor.manifest.limits);
-    assert_eq!(limits.cpu_ms_max, Limits::of_kind(redactor.manifest.kind).cpu_ms_max);
     let cut = |line: &str| -> Vec<Entry> {
         let part = line.repeat(8 * 1024 / line.len());
         let count = (CUT_BYTES / part.len()) as u64;
         (0..count).map(|seq| entry(seq, &part, seq + 1 < count)).collect()
     };
-    for (what, batch) in [
-        ("usual", part(&"GET /orders/1234?page=2 200 in 12 ms for 203.0.113.9 ".repeat(2))),
-        ("dense", part("GET /?token=swordfish 200 password: swordfish")),
-        ("short", part("ok")),
-        ("names", cut("token")),
-        ("values", cut("token=")),
-        ("quotes", cut(r#"token=\""#)),
-        ("webs", cut("eyJaaaa-")),
-        ("points", cut("eyJaaaa.")),
-        ("keys", cut("sk-aaaaaaaaaaaaaaaaaaaaaaa ")),
-        ("addresses", cut("a://b:c")),
-        ("space", cut("bearer    ")),
-        ("cookies", cut("cookie =")),
+    let none = json!({});
+    let (few, many) = (part(&USUAL.repeat(2)), cut(USUAL));
+    let (few, many) = (cost(&redactor, &none, &few).await, cost(&redactor, &none, &many).await);
+    for line in ["GET /?token=swordfish 200 password: swordfish", "ok"] {
+        let used = cost(&redactor, &none, &part(line)).await;
+        println!("{line:?}: {used} us beside {few} us");
+        assert!(used < 4 * few, "{line:?}: {used} us beside {few} us");
+    }
+    for line in [
+        "token",
+        "token=",
+        r#"token=\""#,
+        "eyJaaaa-",
+        "eyJaaaa.",
+        "sk-aaaaaaaaaaaaaaaaaaaaaaa ",
+        "a://b:c",
+        "bearer    ",
+        "cookie =",
     ] {
-        let called = redactor.process(json!({}), &batch).await;
-        let used = called.usage;
-        assert!(called.result.is_ok(), "{what}: {:?}", called.result);
-        assert!(used.cpu_us < u64::from(limits.cpu_ms_max) * 500, "{what}: {used:?}");
-        assert!(used.memory_peak_bytes < limits.memory_bytes_max / 2, "{what}: {used:?}");
-        assert!(lines(called).iter().all(|line| !line.contains("swordfish")), "{what}");
+        let used = cost(&redactor, &none, &cut(line)).await;
+        println!("{line:?}: {used} us beside {many} us");
+        assert!(used < 10 * many, "{line:?}: {used} us beside {many} us");
     }
 }
 
 #[tokio::test]
-async fn the_redactor_looks_for_own_words_and_patterns_within_its_limits() {
+async fn the_most_words_and_patterns_of_ones_own_cost_the_redactor_little() {
     let redactor = loaded("redact-secrets").await;
-    let limits = Limits::asked(redactor.manifest.kind, &redactor.manifest.limits);
-    let line = "GET /orders/1234?page=2 200 in 12 ms for 203.0.113.9 ".repeat(2);
     let most = |name: &str| -> usize {
         let schema = &redactor.manifest.config_schema;
         schema["properties"][name]["maxItems"].as_u64().unwrap() as usize
     };
+    let batch = part(&USUAL.repeat(2));
+    let without = cost(&redactor, &json!({}), &batch).await;
     let words: Vec<String> =
         (0..most("words")).map(|n| format!("{n:04}{}", "word".repeat(20))).collect();
-    let called = redactor.process(json!({ "words": words }), &part(&line)).await;
-    assert!(called.result.is_ok(), "{:?}", called.result);
-    assert!(called.usage.cpu_us < u64::from(limits.cpu_ms_max) * 800, "{:?}", called.usage);
-    let part = part(&line);
     let patterns: Vec<String> =
         (0..most("patterns")).map(|n| format!(r"\b(?:customer|client){n}=(\w+)\b")).collect();
-    let called = redactor.process(json!({ "patterns": patterns }), &part).await;
-    assert!(called.result.is_ok(), "{:?}", called.result);
-    assert!(called.usage.cpu_us < u64::from(limits.cpu_ms_max) * 800, "{:?}", called.usage);
+    for config in [json!({ "words": words }), json!({ "patterns": patterns })] {
+        let used = cost(&redactor, &config, &batch).await;
+        println!("own: {used} us beside {without} us");
+        assert!(used < 20 * without, "{used} us beside {without} us: {config}");
+    }
 }
 
 #[tokio::test]
@@ -274,7 +290,11 @@ async fn a_processor_that_waits_is_ended_by_its_time() {
 
 #[tokio::test]
 async fn a_processor_that_grows_is_ended_by_its_memory() {
-    let called = told("memory").await;
+    let odd = odd().await;
+    // To fill it takes a slow machine longer than it may.
+    let limits =
+        Limits { cpu_ms_max: 10_000, wall_ms_max: 20_000, ..Limits::of_kind(odd.manifest.kind) };
+    let called = odd.process_within(limits, json!({}), &[entry(1, "memory", false)]).await;
     assert!((24 << 20..=32 << 20).contains(&called.usage.memory_peak_bytes), "{:?}", called.usage);
     assert_eq!(fault(called), Fault::Memory);
 }

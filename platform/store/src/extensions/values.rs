@@ -1,44 +1,9 @@
-//! Values that extensions keep, each in a space of its own with a quota. They are data of the
-//! extension and no change of the platform, so no event is written.
+//! Values that extensions keep, each in a space of its own with a quota.
 
 use berth_model::extension::ExtensionId;
-use sqlx::sqlite::SqliteConnection;
 
-use crate::row::Columns;
+use crate::values::{KvError, Space};
 use crate::{Store, StoreError};
-
-/// A value that was not kept.
-#[derive(Debug, thiserror::Error)]
-pub enum KvError {
-    /// There is no room for it.
-    #[error("the quota of {quota_bytes} bytes is used up")]
-    Quota {
-        /// Bytes of keys and values together.
-        quota_bytes: u64,
-    },
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl From<sqlx::Error> for KvError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
-}
-
-async fn forget_expired(
-    db: &mut SqliteConnection,
-    id: &ExtensionId,
-    now_ms: i64,
-) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM extension_values WHERE extension_id = $1 AND expires_at_ms <= $2")
-        .bind(id.as_str())
-        .bind(now_ms)
-        .execute(db)
-        .await?;
-    Ok(())
-}
 
 impl Store {
     /// The value of a key.
@@ -51,16 +16,7 @@ impl Store {
         key: &str,
         now_ms: i64,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let row = sqlx::query(
-            "SELECT value FROM extension_values WHERE extension_id = $1 AND key = $2
-             AND (expires_at_ms IS NULL OR expires_at_ms > $3)",
-        )
-        .bind(id.as_str())
-        .bind(key)
-        .bind(now_ms)
-        .fetch_optional(self.readers())
-        .await?;
-        row.map(|row| Columns(&row).bytes("value")).transpose()
+        space(id.as_str()).value(self, key, now_ms).await
     }
 
     /// Keys that begin with a prefix, in the order of their bytes.
@@ -74,18 +30,7 @@ impl Store {
         count_max: u32,
         now_ms: i64,
     ) -> Result<Vec<String>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT key FROM extension_values WHERE extension_id = $1
-             AND substr(key, 1, length($2)) = $2
-             AND (expires_at_ms IS NULL OR expires_at_ms > $3) ORDER BY key LIMIT $4",
-        )
-        .bind(id.as_str())
-        .bind(prefix)
-        .bind(now_ms)
-        .bind(i64::from(count_max))
-        .fetch_all(self.readers())
-        .await?;
-        rows.iter().map(|row| Columns(row).text("key")).collect()
+        space(id.as_str()).keys(self, prefix, count_max, now_ms).await
     }
 
     /// Sets a key within the quota. With `absent_only`, only when it is not there; gives whether
@@ -96,50 +41,13 @@ impl Store {
     pub async fn put_extension_value(
         &self,
         id: &ExtensionId,
-        (key, value): (&str, &[u8]),
+        pair: (&str, &[u8]),
         expires_at_ms: Option<i64>,
         absent_only: bool,
         (quota_bytes, now_ms): (u64, i64),
     ) -> Result<bool, KvError> {
-        let mut tx = self.begin().await?;
-        forget_expired(&mut tx, id, now_ms).await?;
-        let row = sqlx::query(
-            "SELECT count(*) AS present FROM extension_values WHERE extension_id = $1 AND key = $2",
-        )
-        .bind(id.as_str())
-        .bind(key)
-        .fetch_one(&mut *tx)
-        .await?;
-        let present = Columns(&row).int("present")? > 0;
-        if present && absent_only {
-            tx.commit().await?;
-            return Ok(false);
-        }
-        sqlx::query(
-            "INSERT INTO extension_values (extension_id, key, value, expires_at_ms)
-             VALUES ($1, $2, $3, $4)
-             ON CONFLICT (extension_id, key) DO UPDATE SET value = excluded.value,
-               expires_at_ms = excluded.expires_at_ms",
-        )
-        .bind(id.as_str())
-        .bind(key)
-        .bind(value)
-        .bind(expires_at_ms)
-        .execute(&mut *tx)
-        .await?;
-        let row = sqlx::query(
-            "SELECT coalesce(sum(length(CAST(key AS BLOB)) + length(value)), 0) AS used
-             FROM extension_values WHERE extension_id = $1",
-        )
-        .bind(id.as_str())
-        .fetch_one(&mut *tx)
-        .await?;
-        if Columns(&row).number::<u64>("used")? > quota_bytes {
-            // Dropped, the transaction never happened.
-            return Err(KvError::Quota { quota_bytes });
-        }
-        tx.commit().await?;
-        Ok(true)
+        let within = (quota_bytes, now_ms);
+        space(id.as_str()).put(self, pair, expires_at_ms, absent_only, within).await
     }
 
     /// Removes a key; false when it was not there.
@@ -152,14 +60,10 @@ impl Store {
         key: &str,
         now_ms: i64,
     ) -> Result<bool, StoreError> {
-        let mut tx = self.begin().await?;
-        forget_expired(&mut tx, id, now_ms).await?;
-        let done = sqlx::query("DELETE FROM extension_values WHERE extension_id = $1 AND key = $2")
-            .bind(id.as_str())
-            .bind(key)
-            .execute(&mut *tx)
-            .await?;
-        tx.commit().await?;
-        Ok(done.rows_affected() > 0)
+        space(id.as_str()).remove(self, key, now_ms).await
     }
+}
+
+fn space(owner: &str) -> Space<'_> {
+    Space { table: "extension_values", column: "extension_id", owner }
 }
