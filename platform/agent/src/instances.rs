@@ -323,6 +323,24 @@ impl Instances {
         }
         groups.into_values().filter(|group| group.len() > 1).collect()
     }
+
+    /// Which container reaches which port of which other app's instance.
+    pub(crate) fn links(&self) -> BTreeSet<(Ipv4Addr, Ipv4Addr, u16)> {
+        let state = self.lock();
+        let present = || state.known.values().filter(|known| !known.is_gone());
+        let mut links = BTreeSet::new();
+        for from in present() {
+            let Some((own, _)) = from.spec.plug else { continue };
+            for reach in &from.spec.links {
+                let theirs = present().filter(|to| {
+                    to.spec.app == reach.app && to.spec.role == berth_container::Role::Instance
+                });
+                let theirs = theirs.filter_map(|to| to.spec.plug);
+                links.extend(theirs.map(|(address, _)| (own, address, reach.port)));
+            }
+        }
+        links
+    }
 }
 
 fn conflict(message: impl Into<String>) -> Failure {

@@ -41,10 +41,13 @@ pub(crate) struct Net {
     /// Where they are kept for the next agent.
     kept_ports: PathBuf,
     /// Who was last said to talk to whom; none before the first time.
-    talks: Mutex<Option<Vec<Vec<Ipv4Addr>>>>,
+    talks: Mutex<Option<(Vec<Vec<Ipv4Addr>>, Links)>>,
     /// Removed for good: nothing is put back.
     removed: Mutex<bool>,
 }
+
+/// Who reaches which TCP port of whom.
+pub(crate) type Links = BTreeSet<(Ipv4Addr, Ipv4Addr, u16)>;
 
 /// Host's end of the uplink: where requests to instances come from.
 pub(crate) fn gateway(base: Ipv4Addr) -> Ipv4Addr {
@@ -195,12 +198,18 @@ impl Net {
         opened?.because(|| format!("opening the name service's sockets at {}", address.0))
     }
 
-    /// Says which instances may talk to each other: those of the same app.
-    pub(crate) fn replace_talks(&self, groups: Vec<Vec<Ipv4Addr>>) -> Result<(), Failure> {
+    /// Says which instances may talk to each other: those of the same app; and which ports of
+    /// other apps' instances some of them reach.
+    pub(crate) fn replace_talks(
+        &self,
+        groups: Vec<Vec<Ipv4Addr>>,
+        links: Links,
+    ) -> Result<(), Failure> {
         let mut said = self.talks.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.as_ref() != Some(&groups) {
-            rules::replace_talks(&self.namespace, &groups)?;
-            *said = Some(groups);
+        let now = (groups, links);
+        if said.as_ref() != Some(&now) {
+            rules::replace_talks(&self.namespace, &now.0, &now.1)?;
+            *said = Some(now);
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use berth_container::logfile::LogLimits;
-use berth_container::{ContainerState, Exit, FailureCode, Role, Terminal};
+use berth_container::{ContainerState, Exit, FailureCode, Reach, Role, Terminal};
 use berth_model::{AppId, Digest, InstanceId, Limits, MountPath, VolumeId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -55,6 +55,9 @@ pub(crate) struct RunSpec {
     /// An older agent wrote none.
     #[serde(default)]
     pub(crate) volumes: Vec<RunVolume>,
+    /// What it reaches of other apps. An older agent wrote none.
+    #[serde(default)]
+    pub(crate) links: Vec<Reach>,
 }
 
 /// A volume of the container.

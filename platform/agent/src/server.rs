@@ -160,8 +160,16 @@ fn dispatch(
             worker::ensure(context, program, fds)
         }
         Request::Tool { tool } => tool::run(context, connection, tool, fds),
-        Request::Stack { stack } => stack::make(context, connection, stack, fds),
-        Request::StackFind { stack } => stack::find(stack, fds),
+        Request::Stack { stack } => {
+            stack::make(context, connection, stack::packages_of(stack), fds)
+        }
+        Request::StackFind { stack } => stack::find(&stack::packages_of(stack), fds),
+        Request::AddonStack { packages } => {
+            stack::make(context, connection, stack::packages_of_addon(&packages)?, fds)
+        }
+        Request::AddonStackFind { packages } => {
+            stack::find(&stack::packages_of_addon(&packages)?, fds)
+        }
     }
 }
 

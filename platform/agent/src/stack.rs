@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
 use berth_blobs::tar::{Rules, Writer};
-use berth_container::{FailureCode, PROXY_PORT, Reply, Stack};
+use berth_container::{FailureCode, PROXY_PORT, Reply};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,8 @@ use crate::network::bring_up_loopback;
 use crate::run_wire::send;
 use crate::runner::root::user_namespace;
 use crate::server::Answer;
+
+pub(crate) use packages::{packages_of, packages_of_addon};
 
 const LIMITS: LeafLimits = LeafLimits { memory_bytes: 3 << 30, cpu_milli: 64_000, pids: 512 };
 /// For slow lines and disks.
@@ -65,7 +67,8 @@ static BUSY: Mutex<()> = Mutex::new(());
 /// What the child is told.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StackJob {
-    stack: Stack,
+    /// Beside what Debian calls essential.
+    packages: Vec<String>,
     ids: IdBlock,
     /// The scratch disk and where it is mounted.
     disk: PathBuf,
@@ -78,7 +81,7 @@ pub(crate) struct StackJob {
 pub(crate) fn make(
     context: &Arc<Context>,
     connection: &Connection,
-    stack: Stack,
+    packages: Vec<String>,
     descriptors: Vec<OwnedFd>,
 ) -> Answer {
     let [archive, progress] = <[OwnedFd; 2]>::try_from(descriptors).map_err(|_| {
@@ -92,10 +95,10 @@ pub(crate) fn make(
             return Err(Failure::new(FailureCode::Conflict, message));
         }
     };
-    let (archive, kept) = kept::Place::lock(stack)?.tee(archive)?;
+    let (archive, kept) = kept::Place::lock(&packages)?.tee(archive)?;
     let scratch = Scratch::make(context)?;
     let job = Job::Stack(StackJob {
-        stack,
+        packages,
         ids: context.stack_block(),
         disk: scratch.disk.clone(),
         mount: scratch.mount.clone(),
@@ -125,10 +128,10 @@ pub(crate) fn make(
 }
 
 /// The verb that gives what was made on this machine before.
-pub(crate) fn find(stack: Stack, descriptors: Vec<OwnedFd>) -> Answer {
+pub(crate) fn find(packages: &[String], descriptors: Vec<OwnedFd>) -> Answer {
     let [archive] = <[OwnedFd; 1]>::try_from(descriptors)
         .map_err(|_| Failure::refused("a stack is given to one descriptor"))?;
-    kept::Place::lock(stack)?.give(archive)?;
+    kept::Place::lock(packages)?.give(archive)?;
     Ok((Reply::Done {}, Vec::new()))
 }
 
@@ -176,7 +179,7 @@ pub(crate) fn child(
         nix::unistd::ForkResult::Child => {
             confined::bind_to_agent()?;
             let mut progress = debootstrap::Progress::new(File::from(progress));
-            debootstrap::run(job.stack, &mut progress)?;
+            debootstrap::run(&job.packages, &mut progress)?;
             progress.line("Removing what differs from one making to the next");
             rustix::process::chroot(ROOT).because(|| "entering the new root")?;
             rustix::process::chdir("/").because(|| "entering the new root")?;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use berth_container::logfile::LogLimits;
 use berth_container::{FailureCode, LAYERS_MAX, Reply, Role, Start};
 use berth_model::Limits;
+use berth_model::addon::LINKS_MAX;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::context::{Context, IdBlock};
@@ -99,6 +100,15 @@ fn check(start: &Start, blocks: u16) -> Result<(), Failure> {
     }
     if start.stdin && (start.role != Role::Run || start.tty.is_some()) {
         return refuse("only a run without terminal has standard input".into());
+    }
+    if !start.links.is_empty() && start.role == Role::Build {
+        return refuse("a build container reaches no add-on".into());
+    }
+    if start.links.len() > LINKS_MAX {
+        return refuse(format!("{} links; {LINKS_MAX} are possible", start.links.len()));
+    }
+    if start.links.iter().any(|link| link.app == start.app || link.port == 0) {
+        return refuse("a link is to a port of another app".into());
     }
     volumes::check(start)
 }
@@ -195,6 +205,7 @@ fn spec(
         caches: builds.then(|| context.cache_disk(start.app)),
         disk: context.instance_disk(start.instance),
         volumes: start.volumes.iter().map(|mount| volumes::run_volume(context, mount)).collect(),
+        links: start.links.clone(),
     }
 }
 
@@ -287,12 +298,12 @@ fn undo(context: &Context, spec: &RunSpec) {
 
 /// Tells the network which containers may talk, if any may.
 pub(crate) fn say_neighbours(context: &Context) -> Result<(), Failure> {
-    context.net.replace_talks(context.instances.neighbours())
+    context.net.replace_talks(context.instances.neighbours(), context.instances.links())
 }
 
 #[cfg(test)]
 mod tests {
-    use berth_container::VolumeMount;
+    use berth_container::{Reach, VolumeMount};
     use berth_model::volume::{SIZE_MIB_MAX, SIZE_MIB_MIN, VOLUMES_MAX};
     use berth_model::{AppId, Digest, InstanceId, VolumeId};
 
@@ -310,6 +321,7 @@ mod tests {
             stdin: false,
             time_ms_max: 0,
             volumes: Vec::new(),
+            links: Vec::new(),
         }
     }
 
@@ -350,6 +362,11 @@ mod tests {
         refused(|s| {
             (s.role, s.time_ms_max) = (Role::Run, 1);
             s.volumes = vec![mount(64, "/data")];
+        });
+        refused(|s| s.links = vec![Reach { app: s.app, port: 5432 }]);
+        refused(|s| s.links = vec![Reach { app: AppId::new(2, [2; 10]), port: 0 }]);
+        refused(|s| {
+            s.links = vec![Reach { app: AppId::new(2, [2; 10]), port: 5432 }; LINKS_MAX + 1];
         });
         refused(|s| s.stdin = true);
         refused(|s| s.tty = Some(berth_container::Terminal { rows: 1, columns: 1 }));

@@ -15,6 +15,9 @@
 //! | GET, POST `/v1/apps`; GET, PATCH, DELETE `A` | `CreateApp`, `ChangeApp` -> `Page<AppView>`, `AppView` |
 //! | GET, POST `A/domains`; DELETE `A/domains/{domain}` | `AddDomain` -> `Page<DomainView>`, `DomainView` |
 //! | GET, POST `A/volumes`; DELETE `A/volumes/{volume}` | `CreateVolume` -> `Page<VolumeView>`, `VolumeView` when what runs has it |
+//! | GET, POST `/v1/addons`; GET, DELETE `/v1/addons/{addon}` (`D`) | `CreateAddon` -> `Page<AddonView>`, `AddonView` when its image is made |
+//! | POST `D/attachments`; DELETE `D/attachments/{app}` | `AttachAddon` -> `AttachmentChanged` |
+//! | GET, POST `D/backups`; DELETE `D/backups/{backup}`; GET `D/backups/{backup}/content`; POST `D/restore` | `RestoreAddon` -> `Page<BackupView>`, `BackupView` when it is kept, its bytes |
 //! | GET `A/instances` (`?all=true` with those that are over) | -> `Page<InstanceView>` |
 //! | PUT `A/scale`; POST `A/restart`, `A/stop`, `A/start` | `Scale` -> `AppView`, when it is brought about or failed |
 //! | GET, PATCH `A/config`; GET `A/config/versions` | `ChangeConfig` -> `ConfigView`, `ConfigChanged`, `Page<ConfigVersionView>` |
@@ -48,6 +51,7 @@
 //! `Idempotency-Key` on builds and rollbacks makes them safe to send twice.
 
 pub mod access;
+pub mod addon;
 pub mod app;
 pub mod build;
 pub mod config;
@@ -62,6 +66,7 @@ pub mod time;
 pub mod volume;
 
 pub use access::*;
+pub use addon::*;
 pub use app::*;
 pub use build::*;
 pub use config::*;

@@ -198,6 +198,7 @@ impl Session {
                     .saturating_add(30_000)
                     .min(86_400_000),
                 volumes: Vec::new(),
+                links: Vec::new(),
             };
             let log = self.log.clone();
             let note = Arc::new(move |line: &str| log.body(line));

@@ -93,6 +93,8 @@ pub(crate) enum Command {
     Domains(OfApp<Domains>),
     /// List, create and remove folders that outlive an app's releases
     Volumes(OfApp<Volumes>),
+    /// Make databases and caches, attach them to apps, back them up and restore them
+    Addons(OrList<Addons>),
     /// Send logs to syslog, GELF or HTTPS
     Drains(OrList<Drains>),
     /// Manage the SSH keys that may push
@@ -204,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_noun_without_a_verb_is_its_list() {
-        for noun in ["apps", "drains", "ext", "keys", "tokens", "teams", "stacks"] {
+        for noun in ["addons", "apps", "drains", "ext", "keys", "tokens", "teams", "stacks"] {
             assert!(Arguments::try_parse_from(["berth", noun]).is_ok(), "{noun}");
         }
         for noun in ["ps", "config", "builds", "releases", "domains", "volumes"] {

@@ -1,5 +1,7 @@
 //! Speaks HTTP to `berthd`; the only way the CLI reaches anything.
 
+use std::io::Write;
+
 use berth_api::{AppView, ExtensionReview, ExtensionView, NeedsApproval, Page, Problem};
 use futures_util::StreamExt;
 use reqwest::header::CONTENT_TYPE;
@@ -210,6 +212,28 @@ impl Client {
             serde_json::to_value(body).map_err(|error| Failure::failed(error.to_string()))?;
         let answer = self.send(method, path, Some(body)).await?;
         self.json(answer).await
+    }
+
+    /// Sends nothing, and takes what comes back.
+    pub(crate) async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> Result<T, Failure> {
+        let answer = self.send(method, path, None).await?;
+        self.json(answer).await
+    }
+
+    /// Writes the bytes of an answer to `out`.
+    pub(crate) async fn download(&self, path: &str, out: &mut dyn Write) -> Result<u64, Failure> {
+        let mut answer = self.send(Method::GET, path, None).await?;
+        let mut bytes = 0;
+        while let Some(chunk) = answer.chunk().await.map_err(|error| self.unreachable(&error))? {
+            out.write_all(&chunk)?;
+            bytes += chunk.len() as u64;
+        }
+        out.flush()?;
+        Ok(bytes)
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Result<(), Failure> {

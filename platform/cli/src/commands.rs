@@ -1,6 +1,7 @@
 //! One file per noun; each turns arguments into calls and answers into output.
 
 mod access;
+mod addons;
 mod apps;
 mod builds;
 mod config;
@@ -19,8 +20,8 @@ use berth_api::{DeploymentView, Page};
 use serde::de::DeserializeOwned;
 
 use crate::arguments::{
-    App, Apps, Arguments, Builds, Command, Config, Domains, Drains, Ext, Keys, Operator, OrList,
-    Releases, Stacks, Teams, Tokens, Volumes,
+    Addons, App, Apps, Arguments, Builds, Command, Config, Domains, Drains, Ext, Keys, Operator,
+    OrList, Releases, Stacks, Teams, Tokens, Volumes,
 };
 use crate::client::{Client, segment};
 use crate::failure::Failure;
@@ -63,6 +64,9 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fai
         Command::Volumes(noun) => {
             let verb = noun.verb.unwrap_or(Volumes::List(noun.app));
             volumes::run(verb, client, output).await
+        }
+        Command::Addons(noun) => {
+            addons::run(noun.verb.unwrap_or(Addons::List), client, output).await
         }
         Command::Drains(noun) => {
             let verb = noun.verb.unwrap_or(Drains::List { app: None });

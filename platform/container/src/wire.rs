@@ -4,9 +4,10 @@
 //! [`DESCRIPTORS_MAX`] descriptors beside it. A connection carries one request and its replies;
 //! closing it cancels what it started, unless the request says otherwise.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use berth_model::{AppId, Digest, InstanceId, Limits, MountPath, VolumeId};
+use berth_model::{AppId, Digest, InstanceId, Limits, MountPath, PackageName, VolumeId};
 use serde::{Deserialize, Serialize};
 
 use crate::network::NetworkSettings;
@@ -116,6 +117,16 @@ pub enum Request {
     StackFind {
         /// Which.
         stack: Stack,
+    },
+    /// As `Stack`, of Debian's essential packages, a few that every program expects, and these.
+    AddonStack {
+        /// Which; at most [`berth_model::addon::PACKAGES_MAX`].
+        packages: BTreeSet<PackageName>,
+    },
+    /// As `StackFind`, of these packages.
+    AddonStackFind {
+        /// Which.
+        packages: BTreeSet<PackageName>,
     },
     /// Removes trees whose DiffIDs are not named, log files and disks of instances that are not
     /// named and not running. Descriptor: JSON [`Live`]. -> `Done`.
@@ -265,6 +276,21 @@ pub struct Start {
     /// container may have any of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<VolumeMount>,
+    /// Ports of other apps' instances that it reaches, at most
+    /// [`berth_model::addon::LINKS_MAX`]; none of a build container.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Reach>,
+}
+
+/// A port of another app's instances. Every other port of them, and every instance of yet other
+/// apps, stays out of reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reach {
+    /// Whose instances.
+    pub app: AppId,
+    /// TCP.
+    pub port: u16,
 }
 
 /// A volume that a container mounts.

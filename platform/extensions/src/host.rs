@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::addon::Addon;
 use crate::aot::{Code, LoadError};
 use crate::console::Console;
 use crate::engine::{EngineError, Running};
@@ -48,6 +49,14 @@ impl Extensions {
     /// As `hook`.
     pub fn log_processor(&self, code: &Code, allowed: &Allowed) -> Result<LogProcessor, LoadError> {
         LogProcessor::load(&self.runner, code, allowed)
+    }
+
+    /// A kind of add-on.
+    ///
+    /// # Errors
+    /// As `hook`.
+    pub fn addon(&self, code: &Code, allowed: &Allowed) -> Result<Addon, LoadError> {
+        Addon::load(&self.runner, code, allowed)
     }
 
     /// An extension of the console.

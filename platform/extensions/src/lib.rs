@@ -6,6 +6,7 @@
 //! `aot` compiles and authenticates, `buildpack` and `app` host one world each, `worker` is the
 //! process that apps run in.
 
+pub mod addon;
 pub mod aot;
 pub mod app;
 pub mod buildpack;

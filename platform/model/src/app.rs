@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::addon::{Addon, Link};
 use crate::{AppId, AppName, ProcessName, ReleaseId, TeamId};
 
 /// An app as it is stored.
@@ -42,6 +43,12 @@ pub struct AppSettings {
     pub restarts: u64,
     /// Limits of each instance, per process.
     pub limits: BTreeMap<ProcessName, Limits>,
+    /// What kind of add-on it is; nothing for an app that people push to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub addon: Option<Addon>,
+    /// Add-ons that its instances reach.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<AppId, Link>,
 }
 
 impl AppSettings {

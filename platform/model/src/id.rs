@@ -104,6 +104,8 @@ ids! {
     VolumeId = "vol",
     /// One log drain.
     DrainId = "drn",
+    /// One backup of an add-on.
+    BackupId = "bak",
 }
 
 #[cfg(test)]

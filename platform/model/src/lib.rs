@@ -4,6 +4,7 @@
 //! passed in). Every room speaks to the next one in these types, so a value that is held is valid:
 //! names and digests are checked when they are parsed, states only go forward.
 
+pub mod addon;
 pub mod app;
 pub mod build;
 pub mod digest;
@@ -31,7 +32,7 @@ pub use digest::Digest;
 pub use event::Event;
 pub use id::*;
 pub use manifest::{Manifest, Process, Runtime};
-pub use name::{AppName, Domain, NameError, ProcessName, TeamName, VolumeName};
+pub use name::{AppName, Domain, NameError, PackageName, ProcessName, TeamName, VolumeName};
 pub use principal::{Caller, Role};
 pub use release::{
     Deployment, DeploymentState, InstanceRecord, InstanceRole, InstanceState, Release,

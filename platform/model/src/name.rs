@@ -89,6 +89,12 @@ names! {
     VolumeName: "volume name",
         "use 1 to 40 lower-case letters, digits and hyphens, with no hyphen at either end",
         |text| is_label(text, 40);
+    /// The name of a Debian package (Debian policy, section 5.6.1).
+    PackageName: "package name",
+        "use 2 to 64 lower-case letters, digits, '+', '-' and '.', beginning with a letter or a digit",
+        |text| (2..=64).contains(&text.len())
+            && text.as_bytes()[0].is_ascii_alphanumeric()
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b));
     /// A host name that routes to an app, in lower case and without a trailing dot.
     Domain: "domain",
         "use a host name of labels with lower-case letters, digits and hyphens (a leading '*.' is a wildcard), 253 bytes at most",

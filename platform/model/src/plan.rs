@@ -6,6 +6,7 @@
 //! on, and is refused at commit when the app has another one by then. Values of the configuration
 //! are in a plan as [`Secret`]s, which no form of output shows.
 
+mod addons;
 mod config;
 mod domains;
 mod effect;
@@ -19,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+pub use addons::NewAddon;
 pub use config::{CONFIG_BYTES_MAX, CONFIG_NAMES_MAX, Config, ConfigName, Secret};
 pub use effect::{Effect, NewRelease};
 pub use refusal::Refusal;
@@ -95,6 +97,42 @@ pub enum Change {
         /// The commit that it was built from.
         commit: String,
     },
+    /// A new add-on: an app that the platform looks after.
+    CreateAddon {
+        /// Its name.
+        name: AppName,
+        /// The team that will own it.
+        team: TeamId,
+        /// What it is.
+        addon: Box<NewAddon>,
+    },
+    /// What an add-on runs.
+    ReleaseAddon {
+        /// The image.
+        image: Digest,
+        /// What it runs.
+        manifest: Box<Manifest>,
+    },
+    /// The end of an add-on and of what its volumes hold.
+    RemoveAddon,
+    /// Let an app reach an add-on, and tell it how.
+    Attach {
+        /// Which add-on.
+        addon: AppId,
+        /// Its name.
+        name: AppName,
+        /// Where it listens.
+        port: u16,
+        /// What the app is told.
+        set: Config,
+    },
+    /// The opposite.
+    Detach {
+        /// Which add-on.
+        addon: AppId,
+        /// Its name.
+        name: AppName,
+    },
     /// Release an earlier release's image and configuration again.
     Rollback {
         /// Its number; the one that served before the current when absent.
@@ -119,7 +157,13 @@ impl Change {
             Self::Start => "app.started",
             Self::Restart => "app.restarted",
             Self::SetDeployBranch(_) => "app.deploy_branch_set",
-            Self::Deploy { .. } | Self::Rollback { .. } => "release.created",
+            Self::CreateAddon { .. } => "addon.created",
+            Self::RemoveAddon => "addon.removed",
+            Self::Attach { .. } => "addon.attached",
+            Self::Detach { .. } => "addon.detached",
+            Self::Deploy { .. } | Self::Rollback { .. } | Self::ReleaseAddon { .. } => {
+                "release.created"
+            }
         }
     }
 }
@@ -156,6 +200,8 @@ pub struct State {
     pub domains: BTreeSet<Domain>,
     /// The app's volumes, by name.
     pub volumes: Vec<Volume>,
+    /// Apps that an add-on is attached to; read only when it is to be removed.
+    pub attached: Vec<AppName>,
     /// Domains of other apps, with their teams.
     pub others: Vec<(Domain, TeamId)>,
 }
@@ -198,6 +244,9 @@ impl std::fmt::Display for Plan {
 pub fn plan(state: &State, change: &Change) -> Result<Plan, Refusal> {
     let changes = match (change, &state.app) {
         (Change::Create { name, team }, None) => create(state, name, *team)?,
+        (Change::CreateAddon { name, team, addon }, None) => {
+            addons::create(state, name, *team, addon)?
+        }
         (Change::Create { name, .. }, Some(_)) => return Err(Refusal::NameTaken(name.clone())),
         (_, None) => return Err(Refusal::NoApp),
         (change, Some(app)) => change_app(state, app, change)?,
@@ -221,8 +270,11 @@ fn create(state: &State, name: &AppName, team: TeamId) -> Result<Vec<Effect>, Re
 }
 
 fn change_app(state: &State, app: &App, change: &Change) -> Result<Vec<Effect>, Refusal> {
+    addons::may_change(app, change)?;
     match change {
-        Change::Create { name, .. } => Err(Refusal::NameTaken(name.clone())),
+        Change::CreateAddon { name, .. } | Change::Create { name, .. } => {
+            Err(Refusal::NameTaken(name.clone()))
+        }
         Change::Rename(name) if *name == app.name => Ok(Vec::new()),
         Change::Rename(name) if state.name_taken => Err(Refusal::NameTaken(name.clone())),
         Change::Rename(name) => {
@@ -257,6 +309,14 @@ fn change_app(state: &State, app: &App, change: &Change) -> Result<Vec<Effect>, 
             Ok(releases::deploy(state, *image, manifest, commit))
         }
         Change::Rollback { to } => releases::rollback(state, app, *to),
+        Change::ReleaseAddon { image, manifest } => {
+            Ok(addons::release(state, app, *image, manifest))
+        }
+        Change::RemoveAddon => addons::remove(state, app),
+        Change::Attach { addon, name, port, set } => {
+            addons::attach(state, app, (*addon, name), *port, set)
+        }
+        Change::Detach { addon, name } => addons::detach(state, app, *addon, name),
     }
 }
 

@@ -76,13 +76,15 @@ pub struct NameSockets {
     pub streams: OwnedFd,
 }
 
-/// Answers queries until `stop`, and then finishes what was begun.
+/// Answers queries until `stop`, and then finishes what was begun. `addons` knows where an add-on
+/// listens; its names are answered here.
 ///
 /// # Errors
 /// The sockets are not what they must be.
 pub async fn serve(
     settings: NameSettings,
     sockets: NameSockets,
+    addons: impl Fn(&str) -> Option<Ipv4Addr> + Send + Sync + 'static,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let datagrams = std::net::UdpSocket::from(sockets.datagrams);
@@ -97,6 +99,7 @@ pub async fn serve(
         queries: Places::new(settings.outstanding_max, settings.outstanding_per_instance_max),
         connections: Places::new(settings.connections_max, settings.connections_per_instance_max),
         instances,
+        addons: Box::new(addons),
         settings,
         stop,
         tasks: TaskTracker::new(),
@@ -115,6 +118,8 @@ struct Names {
     settings: NameSettings,
     servers: Servers,
     instances: Instances,
+    /// The address of an add-on, by its name.
+    addons: Box<dyn Fn(&str) -> Option<Ipv4Addr> + Send + Sync>,
     queries: Arc<Places>,
     connections: Arc<Places>,
     stop: CancellationToken,

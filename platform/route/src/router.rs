@@ -202,7 +202,9 @@ impl Router {
 /// The name service, until this router ends. Traffic goes on without it.
 async fn answer_names(router: Arc<Router>, sockets: NameSockets) {
     let settings = router.config.names.clone();
-    if let Err(error) = names::serve(settings, sockets, router.draining.clone()).await {
+    let table = Arc::clone(&router);
+    let addons = move |name: &str| table.routes.load().addon(name);
+    if let Err(error) = names::serve(settings, sockets, addons, router.draining.clone()).await {
         tracing::error!(%error, "instances have no name service: its sockets cannot be used");
     }
 }

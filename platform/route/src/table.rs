@@ -6,10 +6,11 @@
 //! else the wildcard of its parent domain; no allocation, no lock.
 
 use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use berth_model::route::RouteState;
-use berth_model::{AppId, AppName, RouteMiddleware, RouteTable};
+use berth_model::{AppId, AppName, RouteMiddleware, RouteTable, TargetAddress};
 
 use crate::app::App;
 use crate::clock;
@@ -27,6 +28,8 @@ pub(crate) struct Table {
     wildcard: HashMap<Box<str>, Arc<Route>>,
     pub(crate) targets: HashMap<berth_model::Target, Arc<Target>>,
     pub(crate) apps: HashMap<AppId, Arc<App>>,
+    /// Where what has no host listens: add-ons, by name.
+    addons: HashMap<Box<str>, Ipv4Addr>,
 }
 
 /// One app's route.
@@ -88,6 +91,12 @@ impl Table {
                 targets: targets.collect(),
                 chain: Chain::of(route.middleware.iter().map(&link).collect()),
             });
+            if route.hosts.is_empty()
+                && let Some(TargetAddress::Tcp(SocketAddr::V4(address))) =
+                    route.targets.first().map(|target| &target.address)
+            {
+                table.addons.insert(route.name.as_str().into(), *address.ip());
+            }
             for host in &route.hosts {
                 table.add(host, &compiled)?;
             }
@@ -106,6 +115,11 @@ impl Table {
             let (_, parent) = host.split_once('.')?;
             self.wildcard.get(parent)
         })
+    }
+
+    /// Where an add-on listens.
+    pub(crate) fn addon(&self, name: &str) -> Option<Ipv4Addr> {
+        self.addons.get(name).copied()
     }
 
     fn add(&mut self, host: &str, route: &Arc<Route>) -> Result<(), TableError> {

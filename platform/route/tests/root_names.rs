@@ -87,7 +87,7 @@ impl Service {
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(names::serve(settings, sockets, stopped)).unwrap();
+            runtime.unwrap().block_on(names::serve(settings, sockets, |_| None, stopped)).unwrap();
         });
         Self { address, file, stop, thread: Some(thread), _folder: folder }
     }

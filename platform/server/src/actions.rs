@@ -20,12 +20,13 @@ use futures_util::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::addons::Addons;
 use crate::collect::Collector;
 use crate::drains::{DrainState, Drains};
 use crate::git::{GitHost, Locks};
 use crate::http::{
-    ActionError, Actions, Doing, ExtensionActions, Live, LogEntry, LogFilter, LogStream, NewRun,
-    Session, StackPart, VolumeUse,
+    ActionError, Actions, AddonActions, Doing, ExtensionActions, Live, LogEntry, LogFilter,
+    LogStream, NewRun, Session, StackPart, VolumeUse,
 };
 use crate::logs::{Filter, Logs};
 use crate::pipeline::Pipeline;
@@ -45,6 +46,7 @@ pub struct RoomActions {
     pub(crate) agent: Agent,
     pub(crate) logs: Logs,
     pub(crate) drains: Drains,
+    pub(crate) addons: Addons,
     pub(crate) collector: Arc<Collector>,
     pub(crate) waiting: sessions::Waiting,
     /// Cancelled when the platform is to end.
@@ -169,6 +171,10 @@ impl Actions for RoomActions {
 
     fn extensions(&self) -> &dyn ExtensionActions {
         &self.pipeline.extensions
+    }
+
+    fn addons(&self) -> &dyn AddonActions {
+        &self.addons
     }
 
     fn drain_state(&self, id: DrainId) -> Option<DrainState> {

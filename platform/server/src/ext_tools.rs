@@ -4,6 +4,7 @@
 //! platform would run them: the same engine, limits and grants, with everything granted that the
 //! manifest asks for. Nothing here talks to a platform or keeps anything but compiled code.
 
+mod addon;
 mod bench;
 mod call;
 mod case;

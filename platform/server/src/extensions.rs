@@ -5,6 +5,7 @@
 //! as a whole: a call under way ends on the version that it began with. Nothing that an operator
 //! needs to recover (disabling, removing, rolling back) ever waits for an extension.
 
+mod addons;
 mod error;
 mod folder;
 pub(crate) mod hooks;

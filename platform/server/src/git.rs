@@ -80,6 +80,9 @@ impl GitHost {
             Service::Upload => Verb::Fetch,
         };
         match authorize(caller, verb, &Resource::OfTeam(app.team)) {
+            Decision::Allowed if app.settings.addon.is_some() => {
+                Err(visible(berth_model::plan::Refusal::IsAddon(name.clone()).to_string()))
+            }
             Decision::Allowed => Ok(Some(Repository { app: app.id, name: app.name })),
             Decision::Denied => Err(visible(format!(
                 "{} may not {} {name}: the role {} is needed",

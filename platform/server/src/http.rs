@@ -6,6 +6,7 @@
 //! `berth_model::plan` decides, and starts nothing itself: that is behind [`Actions`].
 
 mod actions;
+mod addons;
 mod apps;
 mod auth;
 mod builds;
@@ -51,6 +52,7 @@ pub use actions::{
     ActionError, Actions, Doing, Input, Live, LogEntry, LogFilter, LogStream, NewRun, Output,
     Session, StackPart, VolumeUse,
 };
+pub use addons::{AddonActions, NewAddonAsk};
 pub use extensions::{Deciding, ExtensionActions};
 
 /// Most bytes of a request's body.
@@ -139,6 +141,14 @@ fn operations() -> OpenApiRouter<Arc<Platform>> {
         .routes(routes!(domains::remove_domain))
         .routes(routes!(volumes::list_volumes, volumes::create_volume))
         .routes(routes!(volumes::remove_volume))
+        .routes(routes!(addons::list_addons, addons::create_addon))
+        .routes(routes!(addons::show_addon, addons::remove_addon))
+        .routes(routes!(addons::attach_addon))
+        .routes(routes!(addons::detach_addon))
+        .routes(routes!(addons::list_backups, addons::create_backup))
+        .routes(routes!(addons::remove_backup))
+        .routes(routes!(addons::download_backup))
+        .routes(routes!(addons::restore_addon))
         .routes(routes!(processes::list_instances))
         .routes(routes!(processes::scale))
         .routes(routes!(processes::restart))

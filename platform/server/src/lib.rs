@@ -5,6 +5,7 @@
 //! from one to the next and writes them down between.
 
 pub mod actions;
+pub mod addons;
 mod admin_token;
 pub mod args;
 pub mod boot;

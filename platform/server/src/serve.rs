@@ -20,6 +20,7 @@ use berth_store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::actions::RoomActions;
+use crate::addons::Addons;
 use crate::args;
 use crate::boot::{Booted, boot};
 use crate::clock::now_ms;
@@ -157,6 +158,7 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         agent: agent.clone(),
         logs,
         drains: drains.clone(),
+        addons: Addons { pipeline: pipeline.clone(), locks: locks.clone() },
         collector: Arc::clone(&collector),
         waiting: Default::default(),
         down,

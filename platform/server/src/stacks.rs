@@ -1,5 +1,6 @@
 //! Stacks: made by the agent at the first need, kept as layers in the blob store.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use berth_blobs::{BlobError, BlobStore};
 use berth_build::proxy::{Bounds, Policy, Proxy, Reach};
 use berth_container::{Agent, AgentError, FailureCode, Reply, Request, Stack as Part};
-use berth_model::Digest;
+use berth_model::{Digest, PackageName};
 use tokio::sync::Mutex;
 
 /// Most bytes of a stack's layer.
@@ -55,6 +56,28 @@ impl Stacks {
     /// # Errors
     /// What the agent or the blob store says.
     pub async fn find(&self, part: Part) -> Result<Option<Layer>, StackError> {
+        self.found(Request::StackFind { stack: part }).await
+    }
+
+    /// What an add-on of these packages runs on: found on this machine, or made now.
+    ///
+    /// # Errors
+    /// What the agent or the blob store says.
+    pub async fn of_addon(
+        &self,
+        packages: &BTreeSet<PackageName>,
+        progress: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Result<Layer, StackError> {
+        let _one = self.making.lock().await;
+        let packages = packages.clone();
+        let find = Request::AddonStackFind { packages: packages.clone() };
+        match self.found(find).await? {
+            Some(layer) => Ok(layer),
+            None => self.made(Request::AddonStack { packages }, progress).await,
+        }
+    }
+
+    async fn found(&self, request: Request) -> Result<Option<Layer>, StackError> {
         let piped = |error: std::io::Error| StackError::Protocol(error.to_string());
         let (tar, tar_out) = std::io::pipe().map_err(piped)?;
         let blobs = Arc::clone(&self.blobs);
@@ -65,7 +88,7 @@ impl Stacks {
         });
         let found = {
             let descriptors = [OwnedFd::from(tar_out)];
-            self.agent.call(&Request::StackFind { stack: part }, &descriptors).await
+            self.agent.call(&request, &descriptors).await
         };
         let writer = copying
             .await
@@ -90,6 +113,14 @@ impl Stacks {
         part: Part,
         progress: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Layer, StackError> {
+        self.made(Request::Stack { stack: part }, progress).await
+    }
+
+    async fn made(
+        &self,
+        request: Request,
+        progress: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Result<Layer, StackError> {
         let piped = |error: std::io::Error| StackError::Protocol(error.to_string());
         let (tar, tar_out) = std::io::pipe().map_err(piped)?;
         let (lines, lines_out) = std::io::pipe().map_err(piped)?;
@@ -97,7 +128,7 @@ impl Stacks {
         let layer = tokio::task::spawn_blocking(move || blobs.put(tar, LAYER_BYTES_MAX));
         let telling = tokio::task::spawn_blocking(move || tell(lines, progress));
         let descriptors = [OwnedFd::from(tar_out), OwnedFd::from(lines_out)];
-        let mut session = self.agent.session(&Request::Stack { stack: part }, &descriptors).await?;
+        let mut session = self.agent.session(&request, &descriptors).await?;
         drop(descriptors);
         let mut proxy = None;
         loop {

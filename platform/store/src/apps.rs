@@ -71,7 +71,8 @@ impl Store {
         row.map(|row| app(&Columns(&row))).transpose()
     }
 
-    /// At most `limit` apps in the order of their names, after a name; of one team, or of all.
+    /// At most `limit` apps that people push to, in the order of their names, after a name; of one
+    /// team, or of all.
     ///
     /// # Errors
     /// What the database says.
@@ -81,14 +82,39 @@ impl Store {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<App>, StoreError> {
+        self.listed(team, after, limit, false).await
+    }
+
+    /// As `apps`, but add-ons.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn addons(
+        &self,
+        team: Option<TeamId>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<App>, StoreError> {
+        self.listed(team, after, limit, true).await
+    }
+
+    async fn listed(
+        &self,
+        team: Option<TeamId>,
+        after: Option<&str>,
+        limit: u32,
+        addons: bool,
+    ) -> Result<Vec<App>, StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM apps
              WHERE destroyed_at_ms IS NULL AND name > $1 AND ($2 IS NULL OR team_id = $2)
+               AND (json_extract(settings, '$.addon') IS NOT NULL) = $4
              ORDER BY name LIMIT $3",
         )
         .bind(after.unwrap_or_default())
         .bind(team.map(|team| team.to_string()))
         .bind(i64::from(limit))
+        .bind(addons)
         .fetch_all(self.readers())
         .await?;
         rows.iter().map(|row| app(&Columns(row))).collect()

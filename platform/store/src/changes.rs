@@ -1,7 +1,7 @@
 //! Changes of apps: loads the state that a plan is made on, and applies a plan in one transaction.
 
 mod apply;
-mod load;
+pub(crate) mod load;
 
 use berth_model::plan::{Change, Plan, plan};
 use berth_model::{App, AppId, Build, Deployment, Release};

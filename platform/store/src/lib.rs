@@ -9,6 +9,7 @@
 mod access;
 mod app_values;
 mod apps;
+mod backups;
 mod builds;
 mod by;
 mod changes;
@@ -34,6 +35,7 @@ mod values;
 mod volumes;
 
 pub use access::{Key, NewKey, NewToken, Team, Token, token_hash};
+pub use backups::Backup;
 pub use builds::{BUILD_LOG_BYTES_MAX, BUILD_LOG_LINE_BYTES_MAX, BuildEnd, LogLine};
 pub use by::By;
 pub use changes::Committed;

@@ -58,7 +58,11 @@ impl Store {
         for row in &rows {
             let row = Columns(row);
             let app = apps::app(&row)?;
-            let mut names = vec![format!("{}.{}", app.name, self.domain())];
+            // An add-on speaks no HTTP: only the name service tells of it.
+            let mut names = match app.settings.addon {
+                Some(_) => Vec::new(),
+                None => vec![format!("{}.{}", app.name, self.domain())],
+            };
             names.extend(hosts.remove(&app.id).unwrap_or_default());
             let records = answering.remove(&app.id).unwrap_or_default();
             routes.push(Route {

@@ -94,7 +94,8 @@ impl Store {
         Ok(Swept { answers, events, builds, instances, images })
     }
 
-    /// Every blob that a row names: images, their layers and components, sources of builds, stacks.
+    /// Every blob that a row names: images, their layers and components, sources of builds, stacks,
+    /// backups of add-ons.
     /// Digests inside an app's layer metadata are not among them.
     ///
     /// # Errors
@@ -116,6 +117,11 @@ impl Store {
         }
         for row in &sqlx::query("SELECT DISTINCT source FROM builds").fetch_all(&mut *tx).await? {
             used.insert(Columns(row).parsed("source")?);
+        }
+        for row in
+            &sqlx::query("SELECT DISTINCT digest FROM addon_backups").fetch_all(&mut *tx).await?
+        {
+            used.insert(Columns(row).parsed("digest")?);
         }
         for row in &sqlx::query("SELECT run, build FROM stacks").fetch_all(&mut *tx).await? {
             for column in ["run", "build"] {

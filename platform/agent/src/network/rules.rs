@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
-use super::{NAMES_PORT, UPLINK, gateway, inside, name_service, run_lines};
+use super::{Links, NAMES_PORT, UPLINK, gateway, inside, name_service, run_lines};
 use crate::failure::{Because, Failure};
 use crate::machine::Share;
 
@@ -135,6 +135,7 @@ pub(super) fn replace_inside(
          delete table inet berth\n\
          table inet berth {{\n\
          \x20 set talks {{ type ipv4_addr . ipv4_addr; }}\n\
+         \x20 set links {{ type ipv4_addr . ipv4_addr . inet_service; }}\n\
          \x20 set askers {{ type ipv4_addr; size 65536; flags dynamic,timeout; timeout 10s; }}\n\
          \x20 chain input {{ type filter hook input priority filter; policy drop;\n\
          \x20   iifname \"{INSTANCES}\" ip daddr {names} udp dport {NAMES_PORT} update @askers \
@@ -148,6 +149,7 @@ pub(super) fn replace_inside(
          \x20   ct state established,related accept\n\
          \x20   iifname \"{UPLINK}\" ip saddr {host} oifname \"{INSTANCES}\" accept\n\
          \x20   iifname \"{INSTANCES}\" oifname \"{INSTANCES}\" ip saddr . ip daddr @talks accept\n\
+         \x20   iifname \"{INSTANCES}\" oifname \"{INSTANCES}\" ip saddr . ip daddr . tcp dport @links accept\n\
          \x20   iifname \"{INSTANCES}\" oifname \"{UPLINK}\" ip daddr {host} accept\n\
          \x20   ip daddr {{ {base}/16, 169.254.0.0/16, 127.0.0.0/8, 0.0.0.0/8, 224.0.0.0/3 }} drop\n\
          \x20   iifname \"{INSTANCES}\" oifname \"{UPLINK}\" ip saddr {base}/16 accept\n\
@@ -157,9 +159,16 @@ pub(super) fn replace_inside(
     inside(namespace, move || run_lines("nft", &["-f", "-"], &lines))?
 }
 
-/// Every ordered pair within each group, and no other.
-pub(super) fn replace_talks(namespace: &OwnedFd, groups: &[Vec<Ipv4Addr>]) -> Result<(), Failure> {
-    let mut lines = String::from("flush set inet berth talks\n");
+/// Every ordered pair within each group, the links, and no other.
+pub(super) fn replace_talks(
+    namespace: &OwnedFd,
+    groups: &[Vec<Ipv4Addr>],
+    links: &Links,
+) -> Result<(), Failure> {
+    let mut lines = String::from("flush set inet berth talks\nflush set inet berth links\n");
+    for (from, to, port) in links {
+        let _ = writeln!(lines, "add element inet berth links {{ {from} . {to} . {port} }}");
+    }
     for group in groups.iter().filter(|group| group.len() > 1) {
         let pairs: Vec<String> = group
             .iter()

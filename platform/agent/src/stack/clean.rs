@@ -10,8 +10,12 @@ use crate::failure::{Because, Failure};
 use crate::run_wire::APP_USER;
 
 /// Folders that are emptied.
-const EMPTIED: [&str; 10] = [
+const EMPTIED: [&str; 13] = [
     "boot",
+    // Made while packages are set up: a private key, and clusters of a database.
+    "etc/postgresql",
+    "etc/ssl/private",
+    "var/lib/postgresql",
     "dev",
     "run",
     "tmp",
@@ -57,6 +61,7 @@ pub(super) fn clean(root: &Path) -> Result<(), Failure> {
             _ => {}
         }
     }
+    remove_certificate(root).because(|| "removing a certificate of this making")?;
     date_passwords(root).because(|| "writing /etc/shadow")?;
     add_user(root).because(|| "adding the app's user")?;
     for folder in ["usr/lib", "usr/share"] {
@@ -73,6 +78,21 @@ fn empty(folder: &Path) -> io::Result<()> {
             fs::remove_dir_all(entry.path())?;
         } else {
             fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The package `ssl-cert` makes one for the machine that it is set up on, and links it by its hash.
+fn remove_certificate(root: &Path) -> io::Result<()> {
+    const NAME: &str = "ssl-cert-snakeoil.pem";
+    let folder = root.join("etc/ssl/certs");
+    let Ok(entries) = fs::read_dir(&folder) else { return Ok(()) };
+    for entry in entries {
+        let path = entry?.path();
+        let is_own = path.file_name().is_some_and(|name| name == NAME);
+        if is_own || fs::read_link(&path).is_ok_and(|to| to == Path::new(NAME)) {
+            fs::remove_file(path)?;
         }
     }
     Ok(())

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use berth_blobs::tar::MTIME_S;
-use berth_container::{PROXY_PORT, Stack};
+use berth_container::PROXY_PORT;
 use rustix::mount::{MountFlags, mount};
 
-use super::packages::{RELEASE, packages};
+use super::packages::RELEASE;
 use super::{ROOT, sources};
 use crate::failure::{Because, Failure};
 
@@ -34,12 +34,11 @@ impl Progress {
 }
 
 /// Makes the root file system at `ROOT`.
-pub(super) fn run(stack: Stack, progress: &mut Progress) -> Result<(), Failure> {
+pub(super) fn run(packages: &[String], progress: &mut Progress) -> Result<(), Failure> {
     let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
     mount("proc", "/proc", "proc", flags, None).because(|| "mounting /proc")?;
-    let packages = packages(stack);
     progress.line(&format!("Making the stack of Debian {RELEASE} and {} packages", packages.len()));
-    let mut command = command(&packages)?;
+    let mut command = command(packages)?;
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -57,7 +56,7 @@ pub(super) fn run(stack: Stack, progress: &mut Progress) -> Result<(), Failure> 
     Err(Failure::machine(format!("mmdebstrap ended with {status}:\n{}", last.join("\n"))))
 }
 
-fn command(packages: &[&str]) -> Result<Command, Failure> {
+fn command(packages: &[String]) -> Result<Command, Failure> {
     let proxy = format!("http://127.0.0.1:{PROXY_PORT}");
     let mut command = Command::new("mmdebstrap");
     command

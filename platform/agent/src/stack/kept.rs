@@ -12,7 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-use berth_container::{FailureCode, Stack};
+use berth_container::FailureCode;
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 
@@ -32,14 +32,14 @@ pub(super) struct Place {
 
 impl Place {
     /// Waits until nobody makes this stack.
-    pub(super) fn lock(stack: Stack) -> Result<Self, Failure> {
+    pub(super) fn lock(packages: &[String]) -> Result<Self, Failure> {
         let folder = Path::new(FOLDER);
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(folder)
             .because(|| format!("making {FOLDER}"))?;
-        let path = folder.join(name(stack));
+        let path = folder.join(name(packages));
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -125,11 +125,11 @@ fn copy(mut from: io::PipeReader, mut archive: File, mut kept: File) -> io::Resu
 }
 
 /// Which packages, from which release, made how.
-fn name(stack: Stack) -> String {
+fn name(packages: &[String]) -> String {
     let mut sum = Sha256::new();
     sum.update([VERSION]);
     sum.update(packages::RELEASE);
-    for package in packages::packages(stack) {
+    for package in packages {
         sum.update([0]);
         sum.update(package);
     }

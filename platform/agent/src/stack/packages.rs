@@ -1,6 +1,12 @@
 //! What is in each stack, beside what Debian calls essential.
 
+use std::collections::BTreeSet;
+
 use berth_container::Stack;
+use berth_model::PackageName;
+use berth_model::addon::PACKAGES_MAX;
+
+use crate::failure::Failure;
 
 /// The release that both stacks are made of.
 pub(super) const RELEASE: &str = "bookworm";
@@ -41,10 +47,27 @@ const BUILD: &[&str] = &[
     "zlib1g-dev",
 ];
 
+/// What any add-on may expect: certificates, zones, names of services.
+const ADDON: &[&str] = &["ca-certificates", "netbase", "tzdata", "usr-is-merged"];
+
 /// Names of packages, sorted within each part.
-pub(super) fn packages(stack: Stack) -> Vec<&'static str> {
-    match stack {
+pub(crate) fn packages_of(stack: Stack) -> Vec<String> {
+    let names = match stack {
         Stack::Debian12Run => RUN.to_vec(),
         Stack::Debian12Build => [RUN, BUILD].concat(),
+    };
+    names.into_iter().map(str::to_owned).collect()
+}
+
+/// The same for an add-on. Names of packages have no form that apt takes for a version, a file or
+/// an option.
+pub(crate) fn packages_of_addon(wanted: &BTreeSet<PackageName>) -> Result<Vec<String>, Failure> {
+    if !(1..=PACKAGES_MAX).contains(&wanted.len()) {
+        let count = wanted.len();
+        return Err(Failure::refused(format!(
+            "{count} packages; 1 to {PACKAGES_MAX} are possible"
+        )));
     }
+    let own = ADDON.iter().copied().map(str::to_owned);
+    Ok(own.chain(wanted.iter().map(ToString::to_string)).collect())
 }

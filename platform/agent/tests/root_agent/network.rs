@@ -3,8 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
+use berth_container::{Reach, Role, Start};
+
 use crate::life::{SERVER, answers};
-use crate::platform::{Platform, app};
+use crate::platform::{Platform, app, shell};
 
 /// A shell line that says whether a TCP connection comes to stand.
 fn probe(name: &str, address: impl std::fmt::Display, port: u16) -> String {
@@ -27,6 +29,37 @@ async fn an_instance_reaches_its_own_app_and_no_other() {
     // What is allowed ends with the instance.
     platform.stop(own.instance, 0).await.unwrap();
     platform.stop(other.instance, 0).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_link_opens_one_port_of_one_app_in_one_direction() {
+    let platform = Platform::new();
+    let listens = "httpd -p 6000; ".to_owned() + SERVER;
+    let database = platform.instance(app(2), &listens).await;
+    let other = platform.instance(app(3), SERVER).await;
+    let (database_at, other_at) = (database.address.unwrap(), other.address.unwrap());
+    answers(database_at).await;
+    answers(other_at).await;
+    let script = probe("linked", database_at, 5000)
+        + &probe("beside", database_at, 6000)
+        + &probe("other", other_at, 5000);
+    let link = |start: &mut Start| start.links = vec![Reach { app: app(2), port: 5000 }];
+    let (_, text) = platform.script(link, &script).await;
+    assert!(text.contains("linked=open"), "{text}");
+    assert!(text.contains("beside=closed") && text.contains("other=closed"), "{text}");
+    let (_, text) = platform.script(|_| {}, &script).await;
+    assert!(!text.contains("=open"), "without a link: {text}");
+
+    // What is reached reaches nobody by it.
+    let mut start = platform.request(app(1), Role::Instance);
+    link(&mut start);
+    let linked = platform.start(start, &shell(SERVER)).await.unwrap();
+    let database_block = platform.request(app(2), Role::Run).block;
+    let linked_at = linked.address.unwrap();
+    answers(linked_at).await;
+    let of_two = |start: &mut Start| (start.app, start.block) = (app(2), database_block);
+    let (_, text) = platform.script(of_two, &probe("back", linked_at, 5000)).await;
+    assert!(text.contains("back=closed"), "{text}");
 }
 
 /// A packet that is lost costs whoever connects a second: the first one must arrive, also while the

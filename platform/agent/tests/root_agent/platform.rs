@@ -267,6 +267,7 @@ impl Platform {
             stdin: false,
             time_ms_max: if role == Role::Instance { 0 } else { 60_000 },
             volumes: Vec::new(),
+            links: Vec::new(),
         }
     }
 

@@ -223,6 +223,7 @@ async fn containers_of_a_platform_that_died_are_ended() {
         stdin: false,
         time_ms_max: 60_000,
         volumes: Vec::new(),
+        links: Vec::new(),
     };
     platform.unpack_layers(&platform.stack.build).await;
     platform.agent.call(&Request::Start(start), &[]).await.unwrap();

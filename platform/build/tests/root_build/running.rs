@@ -68,6 +68,7 @@ impl Platform {
             stdin: false,
             time_ms_max: 0,
             volumes: Vec::new(),
+            links: Vec::new(),
         };
         let payload = [memory(&serde_json::to_vec(&payload).unwrap())];
         let (reply, _) = self.agent.call(&Request::Start(start), &payload).await.unwrap();

@@ -268,6 +268,94 @@ pub(crate) enum Volumes {
 }
 
 #[derive(Subcommand, Debug)]
+pub(crate) enum Addons {
+    /// List add-ons
+    List,
+    /// Make an add-on: `berth addons create postgresql NAME`
+    Create {
+        /// The extension that describes it, installed before
+        kind: String,
+        /// Its name
+        name: String,
+        /// What it may hold, as 4GiB; short for --set size-mib=4096
+        #[arg(long)]
+        size: Option<String>,
+        /// What the extension lets you choose; a value is JSON or a text
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        options: Vec<String>,
+        /// The team that will own it [default: the token's]
+        #[arg(long)]
+        team: Option<String>,
+    },
+    /// Show an add-on
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Let an app reach an add-on and tell it how, in variables of its configuration
+    Attach {
+        /// The add-on's name
+        name: String,
+        #[command(flatten)]
+        app: App,
+        /// Put before the names of the variables
+        #[arg(long = "as", value_name = "PREFIX")]
+        prefix: Option<String>,
+    },
+    /// The opposite; what the add-on holds stays
+    Detach {
+        /// The add-on's name
+        name: String,
+        #[command(flatten)]
+        app: App,
+    },
+    /// Back an add-on up
+    Backup {
+        /// Its name
+        name: String,
+    },
+    /// List the backups of an add-on
+    Backups {
+        /// Its name
+        name: String,
+    },
+    /// Write what a backup holds to a file
+    Download {
+        /// The add-on's name
+        name: String,
+        /// The backup
+        backup: String,
+        /// The file; `-` is standard output
+        file: PathBuf,
+    },
+    /// Remove a backup
+    RemoveBackup {
+        /// The add-on's name
+        name: String,
+        /// The backup
+        backup: String,
+    },
+    /// Put what a backup holds in place of what an add-on holds
+    Restore {
+        /// The add-on's name
+        name: String,
+        /// A backup of it, or of another one of its kind
+        backup: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Remove an add-on, what it holds, and its backups
+    Remove {
+        /// Its name
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Subcommand, Debug)]
 pub(crate) enum Keys {
     /// List keys
     List,

@@ -46,9 +46,6 @@ fn template(kind: Kind) -> Template {
 
 /// Makes the folder; one that is there and not empty is left alone.
 pub(crate) fn run(new: &NewExtension, output: &Output) -> Result<(), Failure> {
-    if new.kind == Kind::Addon {
-        return Err(Failure::failed("this Berth does not run extensions of the kind addon"));
-    }
     let id = id(&new.name)?;
     let name = id.as_str().split_once('.').map_or(id.as_str(), |(_, name)| name).to_owned();
     let folder = new.folder.clone().unwrap_or_else(|| PathBuf::from(&name));

@@ -64,7 +64,7 @@ fn size_of(volume: &VolumeView) -> String {
 }
 
 /// A size in whole MiB.
-fn mib(text: &str) -> Result<u32, Failure> {
+pub(super) fn mib(text: &str) -> Result<u32, Failure> {
     let size: ByteSize = text.parse().map_err(|error| Failure::usage(format!("{error}")))?;
     let whole = size.0.is_multiple_of(1 << 20);
     let mib = u32::try_from(size.0 >> 20).ok().filter(|_| whole);

@@ -18,17 +18,14 @@ class Provider(exports.Provider):
         memcached = Process(
             name="memcached",
             packages=["memcached"],
-            command=["memcached", "-u", "app", "-p", str(PORT), "-m", str(memory_mib)],
-            environment=[],
-            files=[],
+            command=["memcached", "-p", str(PORT), "-m", str(memory_mib)],
             volumes=[],
             port=PORT,
-            memory_bytes=(memory_mib + OVERHEAD_MIB) << 20,
-            stop_signal="TERM",
+            memory_mib=memory_mib + OVERHEAD_MIB,
             extra=[],
         )
-        url = "memcached://${host:memcached}:" + str(PORT)
-        return Spec([memcached], [], [("MEMCACHED_URL", url)], [])
+        url = "memcached://${host}:" + str(PORT)
+        return Spec([memcached], [], [], [("MEMCACHED_URL", url)], [])
 
     def backup(self, request):
         raise Err(Error("not-supported", "a cache has nothing to back up", False, []))

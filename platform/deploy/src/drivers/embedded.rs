@@ -12,10 +12,11 @@ use std::time::Instant;
 use berth_blobs::BlobStore;
 use berth_container::{
     APP_PORT, Agent, AgentError, ContainerState, FailureCode, InstanceStatus, LAYERS_MAX, Payload,
-    Reply, Request, Role, Start, VolumeMount,
+    Reach, Reply, Request, Role, Start, VolumeMount,
 };
+use berth_model::addon::Link;
 use berth_model::rollout::{Container, Phase};
-use berth_model::{Digest, InstanceId, InstanceRole, LayerRef, TargetAddress, Volume};
+use berth_model::{App, AppId, Digest, InstanceId, InstanceRole, LayerRef, TargetAddress, Volume};
 use futures_util::StreamExt;
 use rustix::fs::MemfdFlags;
 use tokio::sync::Mutex;
@@ -148,13 +149,14 @@ impl Embedded {
             stdin: false,
             time_ms_max,
             volumes: order.mounts().map(mount).collect(),
+            links: app.settings.links.iter().map(|(app, link)| reach(*app, link)).collect(),
         });
         let mut fetched = false;
         loop {
             let descriptor = payload_descriptor(process)?;
             match self.agent.call(&start, &[descriptor]).await {
                 Ok((Reply::Started { address }, _)) => {
-                    return Ok(address.map(|ip| TargetAddress::Tcp((ip, APP_PORT).into())));
+                    return Ok(address.map(|ip| TargetAddress::Tcp((ip, port(app)).into())));
                 }
                 Ok(_) => {
                     let what = format!("start {}", record.id);
@@ -217,7 +219,7 @@ impl Driver for Embedded {
 
     async fn list(&self) -> Result<BTreeMap<InstanceId, Container>, DeployError> {
         let statuses = self.statuses().await?;
-        Ok(statuses.iter().map(|status| (status.instance, container(status))).collect())
+        Ok(statuses.iter().map(|status| (status.instance, container(status, APP_PORT))).collect())
     }
 }
 
@@ -226,8 +228,17 @@ fn mount(volume: &Volume) -> VolumeMount {
     VolumeMount { volume: id, size_mib, path: volume.path.clone(), fresh: !made }
 }
 
-/// What the planner needs to know of a container.
-pub(crate) fn container(status: &InstanceStatus) -> Container {
+fn reach(app: AppId, link: &Link) -> Reach {
+    Reach { app, port: link.port }
+}
+
+/// Where the instances of an app listen.
+pub(crate) fn port(app: &App) -> u16 {
+    app.settings.addon.as_ref().map_or(APP_PORT, |addon| addon.port)
+}
+
+/// What the planner needs to know of a container that listens on `port`.
+pub(crate) fn container(status: &InstanceStatus, port: u16) -> Container {
     let running_ms = wall_ms().saturating_sub(status.started_at_ms);
     Container {
         phase: match status.state {
@@ -239,7 +250,7 @@ pub(crate) fn container(status: &InstanceStatus) -> Container {
         attempt: status.attempt,
         exit_code: status.last_exit.as_ref().map(|exit| exit.code),
         running_ms: u64::try_from(running_ms).unwrap_or(0),
-        address: status.address.map(|ip| TargetAddress::Tcp((ip, APP_PORT).into())),
+        address: status.address.map(|ip| TargetAddress::Tcp((ip, port).into())),
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use berth_container::{APP_PORT, Payload};
+use berth_container::Payload;
 
 use super::Order;
+use super::embedded::port;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const HOME: &str = "/workspace";
@@ -21,7 +22,7 @@ pub(crate) fn environment(order: Order<'_>) -> Vec<(String, String)> {
     env.extend(launch.config.iter().cloned());
     env.extend(
         [
-            ("PORT", APP_PORT.to_string()),
+            ("PORT", port(app).to_string()),
             ("BERTH_APP", app.name.to_string()),
             ("BERTH_PROCESS", record.label()),
             ("BERTH_RELEASE", format!("v{}", release.number)),

@@ -14,7 +14,7 @@ use berth_model::{
 use super::app::{AppTask, Pass};
 use super::jobs::Job;
 use crate::diagnosis::Case;
-use crate::drivers::embedded::container;
+use crate::drivers::embedded::{container, port};
 use crate::drivers::{Driver, WasmHost};
 use crate::error::DeployError;
 use crate::logs;
@@ -101,7 +101,8 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
             let statuses = self.shared.embedded.statuses().await?;
             let own = statuses.iter().filter(|status| status.app == self.app);
             let own = own.filter(|status| status.role != Role::Build);
-            found.extend(own.map(|status| (status.instance, container(status))));
+            let port = port(&snapshot.app);
+            found.extend(own.map(|status| (status.instance, container(status, port))));
         }
         if releases().any(is_wasm) || live().any(|row| in_worker(&row.address)) {
             found.extend(self.shared.wasm.list().await?);

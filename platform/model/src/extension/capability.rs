@@ -45,6 +45,9 @@ pub struct Capabilities {
     /// Bodies of requests, for a middleware.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<Body>,
+    /// Debian packages that an add-on's instances are made of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<Named>,
 }
 
 /// Why something is asked for; for the one who decides.
@@ -256,6 +259,11 @@ impl Capabilities {
         self.emit.iter().any(|event| event.name == name)
     }
 
+    /// Whether an add-on may be made of a Debian package.
+    pub fn may_install(&self, package: &str) -> bool {
+        self.packages.iter().any(|one| one.name == package)
+    }
+
     /// The WIT interfaces that these capabilities open, beside `log` and `config`.
     pub fn interfaces(&self) -> Vec<&'static str> {
         let mut open = Vec::new();
@@ -316,6 +324,7 @@ impl Capabilities {
             && asked.secrets.iter().all(|secret| self.may_use_secret(&secret.name))
             && asked.secrets_read.iter().all(|secret| self.may_read_secret(&secret.name))
             && asked.emit.iter().all(|event| self.may_emit(&event.name))
+            && asked.packages.iter().all(|package| self.may_install(&package.name))
             && plain(&self.counters, &asked.counters)
             && plain(&self.clock, &asked.clock)
             && plain(&self.metrics, &asked.metrics)
@@ -335,6 +344,8 @@ impl Capabilities {
             self.secrets_read.iter().map(|one| Self { secrets_read: vec![one.clone()], ..none() }),
         );
         parts.extend(self.emit.iter().map(|one| Self { emit: vec![one.clone()], ..none() }));
+        parts
+            .extend(self.packages.iter().map(|one| Self { packages: vec![one.clone()], ..none() }));
         parts
             .extend(self.counters.iter().map(|one| Self { counters: Some(one.clone()), ..none() }));
         parts.extend(self.clock.iter().map(|one| Self { clock: Some(one.clone()), ..none() }));
@@ -369,6 +380,9 @@ impl Capabilities {
         }
         for event in &self.emit {
             line(format!("writes events '{}'", event.name), &event.why);
+        }
+        for package in &self.packages {
+            line(format!("runs programs of the Debian package '{}'", package.name), &package.why);
         }
         for (given, text) in [
             (&self.counters, "counts requests"),
@@ -407,7 +421,9 @@ impl Capabilities {
         plain.http.iter_mut().for_each(|one| clear(&mut one.why));
         plain.kv.iter_mut().for_each(|one| clear(&mut one.why));
         plain.body.iter_mut().for_each(|one| clear(&mut one.why));
-        for named in [&mut plain.secrets, &mut plain.secrets_read, &mut plain.emit] {
+        for named in
+            [&mut plain.secrets, &mut plain.secrets_read, &mut plain.emit, &mut plain.packages]
+        {
             named.iter_mut().for_each(|one| clear(&mut one.why));
             named.sort_by(|one, other| one.name.cmp(&other.name));
         }
@@ -433,6 +449,7 @@ impl Capabilities {
             ("secrets", self.secrets.len()),
             ("secrets-read", self.secrets_read.len()),
             ("emit", self.emit.len()),
+            ("packages", self.packages.len()),
         ] {
             if count > ENTRIES_MAX {
                 return bad(key, format!("use {ENTRIES_MAX} entries at most"));
@@ -468,6 +485,11 @@ impl Capabilities {
                 );
             }
         }
+        for package in &self.packages {
+            if let Err(error) = package.name.parse::<crate::PackageName>() {
+                return bad("packages", error.to_string());
+            }
+        }
         Ok(())
     }
 
@@ -484,6 +506,7 @@ impl Capabilities {
             ("clock", self.clock.is_some()),
             ("metrics", self.metrics.is_some()),
             ("body", self.body.is_some()),
+            ("packages", !self.packages.is_empty()),
         ]
         .into_iter()
         .filter_map(|(key, given)| given.then_some(key))
@@ -500,7 +523,7 @@ fn kind_has(kind: Kind, capability: &str) -> bool {
         Kind::Policy => &["kv", "metrics"],
         Kind::Middleware => &["secrets", "secrets-read", "counters", "clock", "metrics", "body"],
         Kind::LogProcessor => &["clock", "metrics"],
-        Kind::Addon => &[],
+        Kind::Addon => &["packages"],
         Kind::Console => &["kv", "secrets", "http", "clock"],
     };
     has.contains(&capability)

@@ -1,11 +1,15 @@
 //! What a plan consists of.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
 use super::{ConfigName, NewVolume, Secret};
-use crate::{AppId, AppName, Digest, Domain, Manifest, ProcessName, TeamId, VolumeId, VolumeName};
+use crate::addon::{Addon, Link};
+use crate::{
+    AppId, AppName, Digest, Domain, Limits, Manifest, ProcessName, TeamId, VolumeId, VolumeName,
+};
 
 /// One thing that a plan does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -81,6 +85,29 @@ pub enum Effect {
         /// Which.
         domain: Domain,
     },
+    /// The app is an add-on.
+    MakeAddon {
+        /// Which.
+        addon: Box<Addon>,
+        /// Limits of its instances, by process.
+        limits: BTreeMap<ProcessName, Limits>,
+    },
+    /// The app's next instances reach an add-on.
+    Attach {
+        /// Which.
+        addon: AppId,
+        /// Its name.
+        name: AppName,
+        /// How.
+        link: Link,
+    },
+    /// They do no more.
+    Detach {
+        /// Which.
+        addon: AppId,
+        /// Its name.
+        name: AppName,
+    },
     /// A volume, empty.
     CreateVolume(Box<NewVolume>),
     /// A volume and what it holds are gone.
@@ -152,6 +179,9 @@ impl Effect {
             Self::RestoreConfig { .. } => "restore_config",
             Self::AddDomain { .. } => "add_domain",
             Self::RemoveDomain { .. } => "remove_domain",
+            Self::MakeAddon { .. } => "make_addon",
+            Self::Attach { .. } => "attach",
+            Self::Detach { .. } => "detach",
             Self::CreateVolume(_) => "create_volume",
             Self::RemoveVolume { .. } => "remove_volume",
             Self::Stop => "stop",
@@ -203,6 +233,13 @@ impl fmt::Display for Effect {
             }
             Self::AddDomain { domain } => write!(f, "route {domain} to the app"),
             Self::RemoveDomain { domain } => write!(f, "route {domain} no more"),
+            Self::MakeAddon { addon, .. } => {
+                write!(f, "let the platform look after it, as {} says", addon.extension)
+            }
+            Self::Attach { name, link, .. } => {
+                write!(f, "let it reach port {} of {name}", link.port)
+            }
+            Self::Detach { name, .. } => write!(f, "let it reach {name} no more"),
             Self::CreateVolume(new) => write!(
                 f,
                 "create volume {} of {} MiB, at {} in {}",

@@ -2,6 +2,7 @@
 
 use super::config::{CONFIG_BYTES_MAX, CONFIG_NAMES_MAX};
 use super::{BLOCKS, ConfigName, DOMAINS_MAX, SCALE_MAX};
+use crate::addon::LINKS_MAX;
 use crate::volume::{SIZE_MIB_MAX, SIZE_MIB_MIN, VOLUMES_MAX};
 use crate::{AppName, Domain, MountPath, ProcessName, VolumeName};
 
@@ -148,6 +149,32 @@ pub enum Refusal {
         volumes(.0)
     )]
     HasVolumes(Vec<VolumeName>),
+    /// The platform looks after it.
+    #[error("'{0}' is an add-on; the platform looks after it: use `berth addons`")]
+    IsAddon(AppName),
+    /// It is an app.
+    #[error("'{0}' is an app, not an add-on")]
+    NotAddon(AppName),
+    /// Once is enough.
+    #[error("the add-on '{0}' is attached to this app already; detach it first")]
+    Attached(AppName),
+    /// There is nothing to end.
+    #[error("the add-on '{0}' is not attached to this app")]
+    NotAttached(AppName),
+    /// It has another value.
+    #[error(
+        "the app has a variable {0} of its own; unset it, or choose other names with --as PREFIX"
+    )]
+    ExportTaken(ConfigName),
+    /// Others would lose their data.
+    #[error("the add-on is attached to {}; detach it first", apps(.0))]
+    AddonInUse(Vec<AppName>),
+    /// Enough.
+    #[error("the app is attached to {LINKS_MAX} add-ons, as many as it may be")]
+    TooManyLinks,
+    /// A Wasm app sends requests to named servers only.
+    #[error("a Wasm app cannot be attached to an add-on: it opens no connections of its own")]
+    WasmLink,
     /// There is nothing that could run.
     #[error("nothing was released yet; push first")]
     NoRelease,
@@ -166,6 +193,10 @@ pub enum Refusal {
     /// Not the name of a branch.
     #[error("this is not the name of a branch: use 1 to 255 bytes without control characters")]
     BadBranch,
+}
+
+fn apps(names: &[AppName]) -> String {
+    names.iter().map(AppName::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn volumes(names: &[VolumeName]) -> String {

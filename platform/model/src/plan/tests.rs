@@ -312,3 +312,74 @@ fn names_of_variables_follow_the_rule() {
         assert!(bad.parse::<ConfigName>().is_err(), "{bad}");
     }
 }
+
+fn addon() -> crate::addon::Addon {
+    crate::addon::Addon {
+        extension: "berth.redis".parse().unwrap(),
+        options: serde_json::json!({}),
+        port: 6379,
+        exports: Vec::new(),
+    }
+}
+
+fn attach() -> Change {
+    Change::Attach {
+        addon: AppId::new(9, [9; 10]),
+        name: "cache".parse().unwrap(),
+        port: 6379,
+        set: Config::from([("REDIS_URL".parse().unwrap(), Secret::new("redis://"))]),
+    }
+}
+
+#[test]
+fn an_addon_is_changed_by_what_concerns_addons_alone() {
+    let mut state = state();
+    if let Some(app) = &mut state.app {
+        app.settings.addon = Some(addon());
+    }
+    for change in [
+        Change::Rename("other".parse().unwrap()),
+        Change::DestroyWithVolumes,
+        Change::SetDeployBranch("main".into()),
+        Change::Scale(BTreeMap::from([("web".parse().unwrap(), 2)])),
+        Change::RemoveVolume("data".parse().unwrap()),
+        Change::Rollback { to: Some(1) },
+        attach(),
+    ] {
+        assert!(matches!(plan(&state, &change), Err(Refusal::IsAddon(_))), "{change:?}");
+    }
+    for change in [Change::Stop, Change::Restart] {
+        assert!(plan(&state, &change).is_ok(), "{change:?}");
+    }
+    let attached = State { attached: vec!["shop".parse().unwrap()], ..state.clone() };
+    let refused = plan(&attached, &Change::RemoveAddon).unwrap_err().to_string();
+    assert_eq!(refused, "the add-on is attached to shop; detach it first");
+    assert!(plan(&state, &Change::RemoveAddon).unwrap().changes[0].is_destructive());
+    if let Some(app) = &mut state.app {
+        app.settings.addon = None;
+    }
+    assert!(matches!(plan(&state, &Change::RemoveAddon), Err(Refusal::NotAddon(_))));
+}
+
+#[test]
+fn an_attached_app_has_the_variables_in_a_new_release_until_it_is_detached() {
+    let mut state = state();
+    let made = plan(&state, &attach()).unwrap();
+    let text = made.to_string();
+    assert!(text.starts_with("let it reach port 6379 of cache\nset REDIS_URL (new)\n"), "{text}");
+    assert!(matches!(made.changes.last(), Some(Effect::Deploy { .. })), "{text}");
+    let Some(Effect::Attach { addon, name, link }) = made.changes.first().cloned() else {
+        panic!("{text}")
+    };
+    let detach = Change::Detach { addon, name };
+    assert!(matches!(plan(&state, &detach), Err(Refusal::NotAttached(_))));
+    // A variable that the app has of its own is not written over.
+    state.config.insert("REDIS_URL".parse().unwrap(), Secret::new("mine"));
+    assert!(matches!(plan(&state, &attach()), Err(Refusal::ExportTaken(_))));
+    if let Some(app) = &mut state.app {
+        app.settings.links.insert(addon, link);
+    }
+    assert!(matches!(plan(&state, &attach()), Err(Refusal::Attached(_))));
+    let text = plan(&state, &detach).unwrap().to_string();
+    assert!(text.starts_with("let it reach cache no more\nunset REDIS_URL\n"), "{text}");
+}

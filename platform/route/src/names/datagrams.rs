@@ -31,7 +31,7 @@ pub(super) async fn answer(names: Arc<Names>, socket: Arc<UdpSocket>) {
         if !names.instances.contain(peer.ip()) {
             continue;
         }
-        match message::judge(&buffer[..length], names.instances.base()) {
+        match message::judge(&buffer[..length], names.instances.base(), &names.addons) {
             Verdict::Drop => {}
             // A full send buffer drops it, as the network would.
             Verdict::Answer(answer) => drop(socket.try_send_to(&answer, peer)),

@@ -3,6 +3,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use berth_model::addon::DOMAIN;
+
 /// Bytes of a header.
 const HEADER: usize = 12;
 /// Longest name, with its lengths and its end.
@@ -53,8 +55,12 @@ pub(super) struct Question {
     bytes: Vec<u8>,
 }
 
-/// Judges a message of an instance whose /16 begins at `base`.
-pub(super) fn judge(message: &[u8], base: Ipv4Addr) -> Verdict {
+/// Judges a message of an instance whose /16 begins at `base`; `addons` knows where they listen.
+pub(super) fn judge(
+    message: &[u8],
+    base: Ipv4Addr,
+    addons: &impl Fn(&str) -> Option<Ipv4Addr>,
+) -> Verdict {
     let Some(header) = message.first_chunk::<HEADER>() else { return Verdict::Drop };
     if header[2] & IS_ANSWER != 0 {
         return Verdict::Drop;
@@ -74,7 +80,14 @@ pub(super) fn judge(message: &[u8], base: Ipv4Addr) -> Verdict {
         return Verdict::Answer(answer(message, &question, Code::Refused));
     }
     match special(&labels, base) {
-        Some(Special::Loopback) => Verdict::Answer(loopback(message, &question, kind)),
+        Some(Special::Loopback) => {
+            let own = (Ipv4Addr::LOCALHOST, Some(Ipv6Addr::LOCALHOST));
+            Verdict::Answer(addresses(message, &question, kind, own))
+        }
+        Some(Special::Addon(name)) => Verdict::Answer(match addons(&name) {
+            Some(address) => addresses(message, &question, kind, (address, None)),
+            None => answer(message, &question, Code::NoSuchName),
+        }),
         Some(Special::Nobody) => Verdict::Answer(answer(message, &question, Code::NoSuchName)),
         None => Verdict::Forward(question),
     }
@@ -84,6 +97,9 @@ pub(super) fn judge(message: &[u8], base: Ipv4Addr) -> Verdict {
 enum Special {
     /// `localhost` and what lies below it is the instance itself (RFC 6761, section 6.3).
     Loopback,
+    /// `NAME.internal`: an add-on, which attached apps look for under it. The domain is kept for
+    /// private use by ICANN's resolution 2024.07.29.06.
+    Addon(String),
     /// Never there: `invalid` (RFC 6761, section 6.4), `onion` (RFC 7686), and the names of
     /// instances' own addresses, which are nobody else's business.
     Nobody,
@@ -95,6 +111,10 @@ fn special(labels: &[Vec<u8>], base: Ipv4Addr) -> Option<Special> {
     let reverse = reverse.map(String::into_bytes);
     match labels.last().map(Vec::as_slice) {
         Some(b"localhost") => Some(Special::Loopback),
+        Some(domain) if domain == DOMAIN.as_bytes() && labels.len() == 2 => {
+            // A name that is no text is no add-on's.
+            Some(Special::Addon(String::from_utf8_lossy(&labels[0]).into_owned()))
+        }
         Some(b"invalid" | b"onion") => Some(Special::Nobody),
         _ if labels.ends_with(&reverse) => Some(Special::Nobody),
         _ => None,
@@ -174,14 +194,21 @@ fn bare_answer(query: &[u8], code: Code) -> Vec<u8> {
     answer
 }
 
-fn loopback(query: &[u8], question: &Question, kind: u16) -> Vec<u8> {
+/// An answer with the address of the kind that is asked for, without time to live.
+fn addresses(
+    query: &[u8],
+    question: &Question,
+    kind: u16,
+    (v4, v6): (Ipv4Addr, Option<Ipv6Addr>),
+) -> Vec<u8> {
     let mut text = answer(query, question, Code::Fine);
     let data = match kind {
-        KIND_A => Ipv4Addr::LOCALHOST.octets().to_vec(),
-        KIND_AAAA => Ipv6Addr::LOCALHOST.octets().to_vec(),
-        // The name is there, without records of this kind.
-        _ => return text,
+        KIND_A => Some(v4.octets().to_vec()),
+        KIND_AAAA => v6.map(|v6| v6.octets().to_vec()),
+        _ => None,
     };
+    // The name is there, without records of this kind.
+    let Some(data) = data else { return text };
     text[7] = 1;
     // The question's name, kind, class, no time to live.
     text.extend_from_slice(&[0xc0, HEADER as u8]);

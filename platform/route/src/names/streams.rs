@@ -48,7 +48,7 @@ async fn converse(names: &Names, mut stream: TcpStream, place: &Place) -> io::Re
             () = names.stop.cancelled() => return Ok(()),
             query = timeout(idle, query(&mut stream)) => query??,
         };
-        let answer = match message::judge(&query, names.instances.base()) {
+        let answer = match message::judge(&query, names.instances.base(), &names.addons) {
             Verdict::Drop => return Ok(()),
             Verdict::Answer(answer) => answer,
             Verdict::Forward(question) => {

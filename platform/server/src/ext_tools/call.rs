@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use berth_extensions::Extensions;
+use berth_extensions::addon::Addon;
 use berth_extensions::console::{self, Console};
 use berth_extensions::hook::{self, Hook};
 use berth_extensions::log_processor::{self, LogProcessor};
@@ -48,6 +49,7 @@ pub(super) struct Ended {
 pub(super) enum Loaded {
     Hook(Hook),
     Policy(Policy),
+    Addon(Addon),
     Console(Console),
     LogProcessor(LogProcessor),
     Middleware(Box<Middleware>),
@@ -89,7 +91,7 @@ impl Loaded {
                 let code = std::os::fd::AsFd::as_fd(&code).try_clone_to_owned()?;
                 Self::Middleware(Box::new(router.load(config, code).await?))
             }
-            Kind::Addon => bail!("this Berth does not run extensions of the kind addon"),
+            Kind::Addon => Self::Addon(engine.addon(&code, &allowed)?),
         })
     }
 
@@ -113,6 +115,7 @@ impl Loaded {
                     policy::Verdict::Deny(reason) => json!({ "deny": reason }),
                 })
             }
+            Self::Addon(addon) => super::addon::call(addon, &case.input, session).await?,
             Self::Console(console) => match Look::from(&case.input)?.request() {
                 None => ended(console.pages(session).await, |pages| {
                     let page = |page: console::Page| json!({ "id": page.id, "title": page.title, "place": page.place });
@@ -150,7 +153,7 @@ impl MiddlewareSink for LogOf {
     fn state(&self, _: &ExtensionId, _: Digest, _: BreakerState) {}
 }
 
-fn ended<T>(called: Called<T>, output: impl FnOnce(T) -> Value) -> Ended {
+pub(super) fn ended<T>(called: Called<T>, output: impl FnOnce(T) -> Value) -> Ended {
     let end = match called.result {
         Ok(value) => End::Output(output(value)),
         Err(CallError::Failure(failure)) => End::Error(failure.code, failure.message),
@@ -161,7 +164,7 @@ fn ended<T>(called: Called<T>, output: impl FnOnce(T) -> Value) -> Ended {
 }
 
 /// Reads an input; what does not fit is named.
-fn input<'de, T: Deserialize<'de>>(value: &'de Value) -> Result<T> {
+pub(super) fn input<'de, T: Deserialize<'de>>(value: &'de Value) -> Result<T> {
     let empty = value.is_null();
     let read = if empty { T::deserialize(json!({})) } else { T::deserialize(value.clone()) };
     read.context("the input does not fit this kind of extension")

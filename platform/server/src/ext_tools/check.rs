@@ -33,11 +33,7 @@ pub(super) async fn run(options: &Check) -> Result<bool> {
     let case = Case::empty();
     let host = AuthorHost::new(&case, &component.manifest, Answers::Recorded, Vec::new());
     // What the engine says of it: invalid, or other functions than its interfaces have.
-    if component.manifest.kind != berth_model::extension::Kind::Addon {
-        Loaded::load(&engine()?, &component, &case, &host).await?;
-    } else {
-        component.code().await?;
-    }
+    Loaded::load(&engine()?, &component, &case, &host).await?;
     let remarks = remarks(&component);
     let manifest = &component.manifest;
     let capabilities = manifest.capabilities.lines();

@@ -309,7 +309,7 @@ pub(super) fn read(component: &[u8]) -> Result<ExtensionVersion, ExtensionError>
         return Err(ExtensionError::TooLarge { bytes_max: COMPONENT_BYTES_MAX });
     }
     let manifest = check_extension(component)?;
-    if matches!(manifest.kind, Kind::Addon | Kind::Console) {
+    if manifest.kind == Kind::Console {
         return Err(ExtensionError::NoCaller(manifest.kind));
     }
     let component = Digest::from_sha256(Sha256::digest(component).into());

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use berth_extensions::addon::Addon;
 use berth_extensions::hook::Hook;
 use berth_extensions::log_processor::LogProcessor;
 use berth_extensions::middleware::MiddlewareStats;
@@ -19,6 +20,7 @@ use super::record::{Health, Labels, Record, Series};
 pub(crate) enum Callable {
     Hook(Hook),
     Policy(Policy),
+    Addon(Addon),
     LogProcessor(LogProcessor),
     /// It is called elsewhere: a middleware in the router.
     Elsewhere,
@@ -57,10 +59,9 @@ impl Live {
             Kind::Hook => Callable::Hook(engine.hook(&code, &allowed)?),
             Kind::Policy => Callable::Policy(engine.policy(&code, &allowed)?),
             Kind::LogProcessor => Callable::LogProcessor(engine.log_processor(&code, &allowed)?),
+            Kind::Addon => Callable::Addon(engine.addon(&code, &allowed)?),
             Kind::Middleware => Callable::Elsewhere,
-            Kind::Console | Kind::Addon => {
-                return Err(ExtensionError::NoCaller(manifest.kind));
-            }
+            Kind::Console => return Err(ExtensionError::NoCaller(manifest.kind)),
         };
         let config = with_defaults(&manifest.config_schema, &row.config);
         let limits = Limits::asked(manifest.kind, &manifest.limits);
@@ -214,7 +215,7 @@ fn record(rules: BreakerRules, row: &Extension, before: Option<&Live>) -> Arc<Mu
 }
 
 /// The configuration with what the schema says of properties that are not set.
-fn with_defaults(schema: &Value, config: &Value) -> Value {
+pub(super) fn with_defaults(schema: &Value, config: &Value) -> Value {
     let mut config = config.clone();
     if let (Some(properties), Some(object)) =
         (schema.get("properties").and_then(Value::as_object), config.as_object_mut())

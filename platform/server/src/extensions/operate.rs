@@ -45,6 +45,7 @@ impl Registry {
             Callable::Hook(hook) => hook.start(session).await,
             Callable::Policy(policy) => policy.start(session).await,
             Callable::LogProcessor(processor) => processor.start(session).await,
+            Callable::Addon(addon) => addon.start(session).await,
             Callable::Elsewhere | Callable::Broken(_) => return Ok(()),
         };
         called.result.map_err(|error| match error {

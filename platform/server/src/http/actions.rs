@@ -18,6 +18,7 @@ use berth_store::By;
 use futures_util::Stream;
 use tokio::sync::mpsc;
 
+use super::addons::AddonActions;
 use super::extensions::ExtensionActions;
 use crate::drains::DrainState;
 
@@ -182,6 +183,9 @@ pub trait Actions: Send + Sync + 'static {
 
     /// What is decided of extensions.
     fn extensions(&self) -> &dyn ExtensionActions;
+
+    /// What is done to add-ons.
+    fn addons(&self) -> &dyn AddonActions;
 
     /// How a log drain does; nothing where it does not run.
     fn drain_state(&self, id: DrainId) -> Option<DrainState>;

@@ -127,7 +127,10 @@ pub(super) async fn view(call: &Call, app: &App) -> Result<AppView, ApiError> {
         Some(id) => call.store().release(id).await?,
         None => None,
     };
-    let mut hosts = vec![default_host(call, app)];
+    let mut hosts = match app.settings.addon {
+        Some(_) => Vec::new(),
+        None => vec![default_host(call, app)],
+    };
     hosts.extend(call.store().domains(app.id).await?.into_iter().map(|row| row.name.to_string()));
     let port = call.platform.http.port();
     let urls =

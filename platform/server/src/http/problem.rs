@@ -207,6 +207,8 @@ impl From<Refusal> for ApiError {
             Refusal::NoApp
             | Refusal::NoDomain(_)
             | Refusal::NoVolume(_)
+            | Refusal::NotAddon(_)
+            | Refusal::NotAttached(_)
             | Refusal::NoSuchRelease(_) => Self::missing(detail),
             Refusal::NameTaken(_) | Refusal::DomainTaken(_) | Refusal::VolumeTaken(_) => {
                 Self::new(StatusCode::CONFLICT, "taken", "Taken", detail)
@@ -218,6 +220,12 @@ impl From<Refusal> for ApiError {
             | Refusal::VolumeAlone { .. }
             | Refusal::VolumeInUse { .. }
             | Refusal::WasmVolume
+            | Refusal::IsAddon(_)
+            | Refusal::Attached(_)
+            | Refusal::ExportTaken(_)
+            | Refusal::AddonInUse(_)
+            | Refusal::TooManyLinks
+            | Refusal::WasmLink
             | Refusal::HasVolumes(_)
             | Refusal::NoRelease
             | Refusal::Stopped

@@ -15,8 +15,8 @@ use berth_model::{
 use berth_store::{BuildEnd, By, Store};
 use berthd::drains::DrainState;
 use berthd::http::{
-    ActionError, Actions, Doing, ExtensionActions, Input, Live, LogEntry, LogFilter, LogStream,
-    NewRun, Output, Session, StackPart, VolumeUse,
+    ActionError, Actions, AddonActions, Doing, ExtensionActions, Input, Live, LogEntry, LogFilter,
+    LogStream, NewRun, Output, Session, StackPart, VolumeUse,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -201,6 +201,10 @@ impl Actions for Rooms {
     fn drop_volumes(&self, _: AppId) -> Doing<'_, ()> {
         self.note("drop volumes");
         Box::pin(async { Ok(()) })
+    }
+
+    fn addons(&self) -> &dyn AddonActions {
+        unreachable!("no test of the API makes an add-on")
     }
 
     fn drain_state(&self, _: DrainId) -> Option<DrainState> {

@@ -200,6 +200,16 @@ async fn one(
         Effect::Scale { process, to, .. } => {
             settings.scale.insert(process.clone(), *to);
         }
+        Effect::MakeAddon { addon, limits } => {
+            settings.addon = Some((**addon).clone());
+            settings.limits.extend(limits.clone());
+        }
+        Effect::Attach { addon, link, .. } => {
+            settings.links.insert(*addon, link.clone());
+        }
+        Effect::Detach { addon, .. } => {
+            settings.links.remove(addon);
+        }
         Effect::CreateVolume(new) => volumes::insert(write, progress.app.id, new).await?,
         Effect::RemoveVolume { id, .. } => volumes::remove(write, *id).await?,
         Effect::Stop => settings.stopped = true,

@@ -17,7 +17,9 @@ pub(super) async fn state(
     change: &Change,
 ) -> Result<State, StoreError> {
     let name_taken = match change {
-        Change::Create { name, .. } | Change::Rename(name) => is_taken(db, name).await?,
+        Change::Create { name, .. } | Change::CreateAddon { name, .. } | Change::Rename(name) => {
+            is_taken(db, name).await?
+        }
         _ => false,
     };
     let state =
@@ -54,6 +56,10 @@ pub(super) async fn state(
         target_config,
         newest_release: releases::newest_number(db, app.id).await?,
         domains,
+        attached: match change {
+            Change::RemoveAddon => attached(db, app.id).await?,
+            _ => Vec::new(),
+        },
         volumes: volumes::of_app(db, app.id).await?,
         others,
         app: Some(app),
@@ -67,6 +73,21 @@ async fn is_taken(db: &mut SqliteConnection, name: &AppName) -> Result<bool, Sto
         .fetch_optional(db)
         .await?;
     Ok(row.is_some())
+}
+
+/// Apps that reach an add-on.
+pub(crate) async fn attached(
+    db: &mut SqliteConnection,
+    addon: AppId,
+) -> Result<Vec<AppName>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT name FROM apps, json_each(apps.settings, '$.links') AS link
+         WHERE destroyed_at_ms IS NULL AND link.key = $1 ORDER BY name",
+    )
+    .bind(addon.to_string())
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(|row| Columns(row).parsed("name")).collect()
 }
 
 /// The smallest block that no app has. A destroyed app has its block until nothing of it is left.

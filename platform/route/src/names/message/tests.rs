@@ -14,9 +14,16 @@ fn query(name: &str, kind: u16, class: u16) -> Vec<u8> {
     text
 }
 
+/// Where the only add-on listens.
+const ADDON: [u8; 4] = [10, 203, 1, 7];
+
+fn addons(name: &str) -> Option<Ipv4Addr> {
+    (name == "db").then_some(ADDON.into())
+}
+
 /// Code and data of an answer that is made here.
 fn answered(message: &[u8]) -> (u8, Vec<u8>) {
-    match judge(message, BASE) {
+    match judge(message, BASE, &addons) {
         Verdict::Answer(answer) => {
             assert_eq!(answer[..2], message[..2]);
             assert_eq!(answer[2] & IS_ANSWER, IS_ANSWER);
@@ -30,7 +37,7 @@ fn answered(message: &[u8]) -> (u8, Vec<u8>) {
 }
 
 fn is_forwarded(message: &[u8]) -> bool {
-    matches!(judge(message, BASE), Verdict::Forward(_))
+    matches!(judge(message, BASE, &addons), Verdict::Forward(_))
 }
 
 #[test]
@@ -40,6 +47,18 @@ fn localhost_is_the_instance_itself_and_no_server_is_asked() {
         let six = Ipv6Addr::LOCALHOST.octets().to_vec();
         assert_eq!(answered(&query(name, KIND_AAAA, 1)), (0, six), "{name}");
         assert_eq!(answered(&query(name, 16, 1)), (0, vec![]), "{name}");
+    }
+}
+
+#[test]
+fn an_addon_is_found_by_its_name_and_no_server_is_asked() {
+    for name in ["db.internal", "DB.Internal"] {
+        assert_eq!(answered(&query(name, KIND_A, 1)), (0, ADDON.to_vec()), "{name}");
+        assert_eq!(answered(&query(name, KIND_AAAA, 1)), (0, vec![]), "{name}");
+    }
+    assert_eq!(answered(&query("other.internal", KIND_A, 1)).0, Code::NoSuchName as u8);
+    for name in ["internal", "a.db.internal", "db.internal.example", "db"] {
+        assert!(is_forwarded(&query(name, KIND_A, 1)), "{name}");
     }
 }
 
@@ -79,7 +98,7 @@ fn what_is_no_query_is_dropped_and_a_broken_one_is_called_so() {
     let mut reply = good.clone();
     reply[2] |= IS_ANSWER;
     for message in [&good[..11], &[], &reply] {
-        assert_eq!(judge(message, BASE), Verdict::Drop);
+        assert_eq!(judge(message, BASE, &addons), Verdict::Drop);
     }
     let mut two = good.clone();
     two[5] = 2;
@@ -97,7 +116,9 @@ fn what_is_no_query_is_dropped_and_a_broken_one_is_called_so() {
 #[test]
 fn an_answer_must_have_the_id_and_the_question_of_the_query() {
     let message = query("Example.org", KIND_A, 1);
-    let Verdict::Forward(question) = judge(&message, BASE) else { panic!("not forwarded") };
+    let Verdict::Forward(question) = judge(&message, BASE, &addons) else {
+        panic!("not forwarded")
+    };
     let mut reply = message.clone();
     reply[2] |= IS_ANSWER;
     assert_eq!(code_of(&reply, 0xabcd, &question), Some(0));
@@ -124,7 +145,9 @@ fn an_answer_must_have_the_id_and_the_question_of_the_query() {
 #[test]
 fn a_truncated_answer_keeps_the_question_and_says_so() {
     let message = query("example.org", 16, 1);
-    let Verdict::Forward(question) = judge(&message, BASE) else { panic!("not forwarded") };
+    let Verdict::Forward(question) = judge(&message, BASE, &addons) else {
+        panic!("not forwarded")
+    };
     let answer = truncated(&message, &question);
     assert_eq!(answer[2], IS_ANSWER | TRUNCATED | RECURSION_DESIRED);
     assert_eq!(answer[HEADER..], message[HEADER..]);
@@ -133,7 +156,7 @@ fn a_truncated_answer_keeps_the_question_and_says_so() {
 proptest::proptest! {
     #[test]
     fn any_bytes_are_judged(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
-        let verdict = judge(&bytes, BASE);
+        let verdict = judge(&bytes, BASE, &addons);
         if let Verdict::Answer(answer) = &verdict {
             proptest::prop_assert!(answer.len() <= bytes.len() + 28);
         }
