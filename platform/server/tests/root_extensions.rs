@@ -3,6 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "extensions/guests.rs"]
+#[expect(dead_code, reason = "the tests of extensions use the rest of it")]
+mod guests;
+
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +21,7 @@ use berth_extensions::{AotCache, MacKey};
 use berth_store::{By, Store};
 use berthd::compiler::Compiler;
 use berthd::extensions::{Choice, ExtensionError, ExtensionsConfig, Registry};
+use guests::with_manifest;
 use serde_json::json;
 
 /// A data folder with an agent; taken down when it is dropped, also after a failure.
@@ -132,6 +137,38 @@ async fn what_the_compiler_refuses_is_told_and_nothing_is_installed() {
     let refused = registry.install(broken, Choice::default(), by()).await.unwrap_err();
     assert!(matches!(refused, ExtensionError::Compile(_)), "{refused}");
     assert!(refused.to_string().contains("was not compiled: "), "{refused}");
+}
+
+/// The guest `file/compile-bomb`.
+#[tokio::test]
+async fn a_component_that_takes_too_much_memory_to_compile_is_refused_and_the_next_is_installed() {
+    let host = Host::start();
+    let registry = host.registry().await;
+    let refused = registry.install(bomb(), Choice::default(), by()).await.unwrap_err();
+    assert!(matches!(refused, ExtensionError::Compile(_)), "{refused}");
+    assert!(refused.to_string().contains("more memory to compile"), "{refused}");
+    // Nothing of it is left in the cache.
+    assert_eq!(std::fs::read_dir(host.data.path().join("aot")).unwrap().count(), 0);
+    let component = std::fs::read(programs().join("plugins/instance-rules.wasm")).unwrap();
+    let config = Some(json!({ "memory-mib-max": 64 }));
+    let choice = Choice { config, ..Choice::default() };
+    assert!(registry.install(component, choice, by()).await.unwrap().1);
+}
+
+/// A hook of 3.5 MB whose only function has no end of values that depend on one another: to compile
+/// it takes more than a gigabyte.
+fn bomb() -> Vec<u8> {
+    let step =
+        "local.get 0 local.get 1 i32.mul local.set 1 local.get 1 local.get 0 i32.xor local.set 0 ";
+    let module = format!(
+        "(component (core module $m (func (param i32 i32) (result i32) {} local.get 0))
+         (instance $i) (export \"berth:hook/handler@0.1.0\" (instance $i)))",
+        step.repeat(250_000)
+    );
+    let manifest = "[extension]\nid = \"test.bomb\"\nversion = \"0.1.0\"\nkind = \"hook\"\n\
+         api = \"berth:hook@0.1.0\"\ndescription = \"Never ends.\"\n\
+         [capabilities]\nevents = { kinds = [\"build.failed\"], why = \"to test\" }\n";
+    with_manifest(wat::parse_str(module).unwrap(), manifest)
 }
 
 /// A component whose largest code section ends in an instruction that does not exist.

@@ -25,10 +25,10 @@ fn rows() -> Vec<Row> {
         .collect()
 }
 
-/// The texts of the tests, below the folder of this file's crate.
+/// The texts of the tests, of this crate and of the one that installs.
 fn tests() -> String {
     let mut text = String::new();
-    for folder in ["tests", "tests/hostile", "tests/hosts"] {
+    for folder in ["tests", "tests/hostile", "tests/hosts", "../server/tests"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
