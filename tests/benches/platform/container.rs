@@ -141,6 +141,7 @@ impl Own {
             stdin: false,
             time_ms_max: 0,
             volumes: Vec::new(),
+            links: Vec::new(),
         });
         let begun = Instant::now();
         let address = match self.call(&start, &[memory(&self.payload)?])? {
