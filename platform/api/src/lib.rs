@@ -34,6 +34,8 @@
 //! | GET, POST `/v1/tokens`; DELETE `/v1/tokens/{token}` | `CreateToken` -> `Page<TokenView>`, `TokenCreated` |
 //! | GET, POST `/v1/teams` | `CreateTeam` -> `Page<TeamView>`, `TeamView` |
 //! | GET `/v1/stacks`; POST `/v1/stacks/{stack}/update` | -> `Page<StackView>`, `Vec<StackView>` when it is made |
+//! | GET, POST `/v1/buildpacks` (a component; `?replace=`); DELETE `/v1/buildpacks/{buildpack}` | -> `Page<BuildpackView>`, `BuildpackView` |
+//! | GET, PUT `/v1/buildpack-order` | `SetBuildpackOrder` -> `BuildpackOrder` |
 //! | GET (`?app=`), POST `/v1/drains`; GET, DELETE `/v1/drains/{drain}` | `CreateDrain` -> `Page<DrainView>`, `DrainView` |
 //! | GET, POST `/v1/extensions` (a component; `?review=`, `accept`, `granted`, `apps`, `config`) | -> `Page<ExtensionView>`, `ExtensionInstalled` or `ExtensionReview`; `NeedsApproval` (409) |
 //! | GET, DELETE `/v1/extensions/{extension}` (`E`) | -> `ExtensionDetails` |
@@ -54,6 +56,7 @@ pub mod access;
 pub mod addon;
 pub mod app;
 pub mod build;
+pub mod buildpack;
 pub mod config;
 pub mod drain;
 pub mod extension;
@@ -69,6 +72,7 @@ pub use access::*;
 pub use addon::*;
 pub use app::*;
 pub use build::*;
+pub use buildpack::*;
 pub use config::*;
 pub use drain::*;
 pub use extension::*;

@@ -1,19 +1,20 @@
 //! The room's entry: one build from the source to the layers and the manifest.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use berth_blobs::BlobStore;
 use berth_container::{Agent, AgentError, FailureCode, Reply, Request as Ask, Role};
 use berth_extensions::Limits;
-use berth_extensions::buildpack::{Buildpack, BuildpackError, BuildpackHost, Output, Require};
+use berth_extensions::buildpack::{BuildpackError, BuildpackHost, Output, Require};
 use berth_model::Digest;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Archive;
 use crate::host::Host;
+use crate::installed::{Installed, Loaded};
 use crate::inventory::Inventory;
 use crate::log::{BuildLog, Log};
 use crate::manifest::{AppJson, BerthToml, ConfigWish, FILE_BYTES_MAX, ManifestError, ProjectToml};
@@ -23,23 +24,12 @@ use crate::session::Session;
 use crate::state::State as Stored;
 use crate::{BuildError, detect, environment, finish};
 
-/// An installed buildpack.
-#[derive(Clone)]
-pub struct Loaded {
-    /// Its id: the name of its layers' folder.
-    pub id: String,
-    /// Digest of its component.
-    pub digest: Digest,
-    /// Ready to be called.
-    pub component: Arc<Buildpack>,
-}
-
 /// Builds apps. One per process; cheap to clone.
 #[derive(Clone)]
 pub struct Builder {
     agent: Agent,
     blobs: BlobStore,
-    buildpacks: Arc<[Loaded]>,
+    installed: Arc<RwLock<Arc<Installed>>>,
     inventory: Arc<Inventory>,
     settings: Arc<Settings>,
 }
@@ -53,18 +43,35 @@ impl Builder {
         inventory: Inventory,
         settings: Settings,
     ) -> Self {
+        let installed = Installed { buildpacks, broken: Vec::new(), order: settings.order.clone() };
         Self {
             agent,
             blobs,
-            buildpacks: buildpacks.into(),
+            installed: Arc::new(RwLock::new(Arc::new(installed))),
             inventory: Arc::new(inventory),
             settings: Arc::new(settings),
         }
     }
 
-    /// Digests of the installed buildpacks in their order, for [`crate::memo_key`].
+    /// Other buildpacks, for builds that begin from now on.
+    pub fn install(&self, installed: Installed) {
+        *self.installed.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(installed);
+    }
+
+    /// What is installed now.
+    pub fn installed(&self) -> Arc<Installed> {
+        Arc::clone(&self.installed.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The same, with what is installed now whatever is installed later: what a key was made over
+    /// must be what builds.
+    pub fn pinned(&self) -> Self {
+        Self { installed: Arc::new(RwLock::new(self.installed())), ..self.clone() }
+    }
+
+    /// Digests of all that the installed buildpacks decide by, for [`crate::memo_key`].
     pub fn buildpack_digests(&self) -> Vec<Digest> {
-        self.buildpacks.iter().map(|loaded| loaded.digest).collect()
+        self.installed().digests()
     }
 
     /// Ends the build containers that a platform left which did not come to its own end; call it
@@ -151,10 +158,11 @@ impl Builder {
         let files = Files::read(&archive)?;
         let config = files.config(&request, &log)?;
         let stack = request.stack.known();
+        let installed = self.installed();
         let restored = Stored::usable(
             request.restored.as_deref(),
             (stack_digest(stack.as_ref()), steering(&config)),
-            &self.buildpacks.iter().map(|loaded| (loaded.id.clone(), loaded.digest)).collect(),
+            &installed.buildpacks.iter().map(|loaded| (loaded.id.clone(), loaded.digest)).collect(),
             &self.blobs,
         );
         // Their blobs stay while the build may use them.
@@ -176,19 +184,18 @@ impl Builder {
             _lease: lease,
         });
         Session::took(&mut *session.state.lock().await, "index of the source", begun.elapsed());
-        Ok(Prepared { session, files })
+        Ok(Prepared { session, files, installed })
     }
 
     async fn run(&self, prepared: Prepared) -> Result<Outcome, BuildError> {
-        let Prepared { session, files } = prepared;
-        let chosen =
-            detect::detect(&session, &self.buildpacks, &files.berth, &files.project).await?;
+        let Prepared { session, files, installed } = prepared;
+        let chosen = detect::detect(&session, &installed, &files.berth, &files.project).await?;
         let names: Vec<&str> = chosen.iter().map(|chosen| chosen.id.as_str()).collect();
         session.log.heading(&format!("Building with {}", names.join(", ")));
         let mut outputs = Vec::new();
         let mut plan: Vec<Require> = Vec::new();
         for chosen in &chosen {
-            let loaded = self.buildpacks.iter().find(|loaded| loaded.id == chosen.id);
+            let loaded = installed.buildpacks.iter().find(|loaded| loaded.id == chosen.id);
             let loaded = loaded.ok_or_else(|| BuildError::Guest {
                 id: chosen.id.clone(),
                 problem: "is not installed".to_owned(),
@@ -196,7 +203,7 @@ impl Builder {
             add_requirements(&mut plan, chosen);
             outputs.push((chosen.id.clone(), call(&session, loaded, chosen, &mut plan).await?));
         }
-        finish::finish(session, &self.buildpacks, outputs, files).await
+        finish::finish(session, &installed.buildpacks, outputs, files).await
     }
 }
 
@@ -204,6 +211,7 @@ impl Builder {
 struct Prepared {
     session: Arc<Session>,
     files: Files,
+    installed: Arc<Installed>,
 }
 
 /// The files in which an app says something of itself.

@@ -9,8 +9,8 @@ use berth_extensions::Limits;
 use berth_extensions::buildpack::{BuildpackError, BuildpackHost, Context, Target, Verdict};
 use berth_model::text::printable;
 
-use crate::builder::Loaded;
 use crate::host::Host;
+use crate::installed::Installed;
 use crate::manifest::{BerthToml, ProjectToml};
 use crate::plan::{self, Chosen, Detected, Plan, Require};
 use crate::session::Session;
@@ -19,15 +19,14 @@ use crate::{BuildError, order};
 /// Asks every buildpack and resolves the groups.
 pub(crate) async fn detect(
     session: &Arc<Session>,
-    buildpacks: &[Loaded],
+    installed: &Installed,
     berth: &BerthToml,
     project: &ProjectToml,
 ) -> Result<Vec<Chosen>, BuildError> {
     let begun = Instant::now();
-    let installed: Vec<String> = buildpacks.iter().map(|loaded| loaded.id.clone()).collect();
-    let groups = order::groups(berth, project, &session.settings.order, &installed)?;
+    let groups = order::groups(berth, project, &installed.order, &installed.ids())?;
     let mut asked = tokio::task::JoinSet::new();
-    for loaded in buildpacks {
+    for loaded in &installed.buildpacks {
         let (loaded, context) = (loaded.clone(), context(session, &loaded.id));
         let host: Arc<dyn BuildpackHost> = Arc::new(Host {
             session: Arc::clone(session),
@@ -39,7 +38,9 @@ pub(crate) async fn detect(
             (loaded.id, verdict)
         });
     }
-    let mut detected = BTreeMap::new();
+    let broken = installed.broken.iter().cloned();
+    let mut detected: BTreeMap<String, Detected> =
+        broken.map(|(id, reason)| (id, Detected::Broken(reason))).collect();
     loop {
         let answered = tokio::select! {
             answered = asked.join_next() => answered,
@@ -53,6 +54,11 @@ pub(crate) async fn detect(
     let chosen = plan::resolve(&groups, &detected)
         .and_then(|chosen| order::with_procfile(chosen, &detected))
         .map_err(|no_match| order::explain(no_match, explicit))?;
+    for said in detected.values() {
+        if let Detected::Broken(reason) = said {
+            session.log.warning(&format!("Passed over: {reason}"));
+        }
+    }
     let state = &mut *session.state.lock().await;
     Session::took(state, "detection", begun.elapsed());
     state.order = chosen.iter().map(|chosen| chosen.id.clone()).collect();
@@ -64,9 +70,9 @@ fn judge(id: &str, verdict: Result<Verdict, BuildpackError>) -> Result<Detected,
         Ok(Verdict::Pass(plans)) => Detected::Pass(plans.into_iter().map(plan_of).collect()),
         Ok(Verdict::Fail(reason)) => Detected::Fail(one_line(&reason)),
         Err(BuildpackError::Failure(failure)) => Detected::Error(failure.message),
-        // A broken buildpack says nothing about the source: it fails the groups it is needed in.
+        // It says nothing about the source, so others are tried.
         Err(BuildpackError::Guest(error)) => {
-            Detected::Error(format!("the buildpack '{id}' broke: {error}"))
+            Detected::Broken(format!("the buildpack '{id}' broke: {error}"))
         }
         Err(BuildpackError::Host(why)) => {
             return Err(BuildError::platform("read the source for a buildpack")(why));

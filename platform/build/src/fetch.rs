@@ -72,6 +72,47 @@ impl Hasher {
     }
 }
 
+/// An entry that can be fetched.
+pub(crate) struct Wanted {
+    expected: Integrity,
+    script: String,
+    /// Where it will lie in the build container.
+    pub(crate) file: String,
+}
+
+/// Refuses what cannot be fetched.
+pub(crate) fn admit(
+    role: &str,
+    package: &str,
+    version: &str,
+    integrity: &str,
+) -> Result<Wanted, HostError> {
+    if !is_word(role) || !is_package(package) || !is_word(version) {
+        return Err(refuse(
+            "bad-entry",
+            "the role, package or version of a fetch is not valid".to_owned(),
+        ));
+    }
+    let Some(expected) = Integrity::parse(integrity) else {
+        return Err(refuse(
+            "no-integrity",
+            format!("{package} {version} has no hash in the inventory, so it cannot be fetched"),
+        ));
+    };
+    let script = match role {
+        "node" => [BOOTSTRAP, NPM].concat(),
+        "python" => PIP.to_owned(),
+        other => {
+            return Err(refuse(
+                "no-tool",
+                format!("nothing in the build stack fetches archives of the role '{other}'"),
+            ));
+        }
+    };
+    let file = format!("/caches/{role}/archives/{}-{version}", package.replace(['@', '/'], "_"));
+    Ok(Wanted { expected, script, file })
+}
+
 impl Session {
     /// Fetches an entry and gives the archive's path in the build container.
     pub(crate) async fn fetch(
@@ -82,32 +123,7 @@ impl Session {
         version: &str,
         integrity: &str,
     ) -> Result<String, HostError> {
-        if !is_word(role) || !is_package(package) || !is_word(version) {
-            return Err(refuse(
-                "bad-entry",
-                "the role, package or version of a fetch is not valid".to_owned(),
-            ));
-        }
-        let Some(expected) = Integrity::parse(integrity) else {
-            return Err(refuse(
-                "no-integrity",
-                format!(
-                    "{package} {version} has no hash in the inventory, so it cannot be fetched"
-                ),
-            ));
-        };
-        let script = match role {
-            "node" => [BOOTSTRAP, NPM].concat(),
-            "python" => PIP.to_owned(),
-            other => {
-                return Err(refuse(
-                    "no-tool",
-                    format!("nothing in the build stack fetches archives of the role '{other}'"),
-                ));
-            }
-        };
-        let file =
-            format!("/caches/{role}/archives/{}-{version}", package.replace(['@', '/'], "_"));
+        let Wanted { expected, script, file } = admit(role, package, version, integrity)?;
         // A file of an earlier build first; if it is damaged it is fetched anew.
         if self.is_archive(buildpack, &file, &expected).await? {
             return Ok(file);

@@ -8,9 +8,10 @@ use berth_container::Part;
 use berth_extensions::buildpack::{Output, Process as Proposal};
 use berth_model::{BuildOutput, LayerRef, Process, ProcessName, Runtime};
 
-use crate::builder::{Files, Loaded, steering};
+use crate::builder::{Files, steering};
 use crate::container::Sealed;
 use crate::environment::{self, Effect, Phase, TOPS};
+use crate::installed::Loaded;
 use crate::manifest::{Proposed, merge};
 use crate::request::{Outcome, stack_digest};
 use crate::session::{Contents, Layer, Session, State, layer_path, layer_ref};

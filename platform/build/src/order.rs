@@ -17,7 +17,7 @@ const USUAL: [&[&str]; 5] = [
     &["procfile"],
 ];
 
-/// The groups to try: what the app names, else what the operator set, else the usual ones.
+/// The groups to try: what the app names, else those that stand anyway.
 ///
 /// # Errors
 /// The app names a buildpack that is not installed.
@@ -37,22 +37,32 @@ pub(crate) fn groups(
         let members = ids.iter().map(|id| Member { id: id.clone(), optional: false }).collect();
         return Ok(vec![Group(members)]);
     }
-    if !operator.is_empty() {
-        return Ok(operator.to_vec());
-    }
+    Ok(standing(operator, installed))
+}
+
+/// What the operator set, else a group for each buildpack that the usual groups do not name, and
+/// then those. A group goes with a buildpack that it needs and that is not there.
+pub(crate) fn standing(operator: &[Group], installed: &[String]) -> Vec<Group> {
+    let groups = if operator.is_empty() { usual(installed) } else { operator.to_vec() };
     let known = |member: &Member| installed.contains(&member.id);
-    Ok(USUAL
-        .iter()
-        .map(|words| {
-            let member = |word: &&str| Member {
-                id: word.trim_end_matches('?').to_owned(),
-                optional: word.ends_with('?'),
-            };
-            words.iter().map(member).collect::<Vec<_>>()
-        })
-        .filter(|members| members.iter().all(|member| member.optional || known(member)))
-        .map(|members| Group(members.into_iter().filter(known).collect()))
-        .collect())
+    groups
+        .into_iter()
+        .filter(|group| group.0.iter().all(|member| member.optional || known(member)))
+        .map(|group| Group(group.0.into_iter().filter(known).collect()))
+        .filter(|group| !group.0.is_empty())
+        .collect()
+}
+
+fn usual(installed: &[String]) -> Vec<Group> {
+    let member = |word: &str| Member {
+        id: word.trim_end_matches('?').to_owned(),
+        optional: word.ends_with('?'),
+    };
+    let usual: Vec<Group> =
+        USUAL.iter().map(|words| Group(words.iter().map(|word| member(word)).collect())).collect();
+    let named = |id: &&String| usual.iter().flat_map(|group| &group.0).any(|one| one.id == **id);
+    let own = installed.iter().filter(|id| !named(id)).map(|id| Group(vec![member(id)]));
+    own.chain(usual.iter().cloned()).collect()
 }
 
 /// A Procfile counts whichever buildpacks were chosen, as on Heroku and Dokku.
@@ -72,7 +82,7 @@ pub(crate) fn with_procfile(
             chosen.push(Chosen { id: ID.to_owned(), provides: Vec::new(), requires: Vec::new() });
             Ok(chosen)
         }
-        Some(Detected::Error(message)) => {
+        Some(Detected::Error(message) | Detected::Broken(message)) => {
             Err(NoMatch::Error { id: ID.to_owned(), message: message.clone() })
         }
         _ => Ok(chosen),
@@ -161,6 +171,26 @@ mod tests {
         )
         .unwrap();
         assert_eq!(shown(&usual), ["node procfile?", "procfile"]);
+    }
+
+    #[test]
+    fn buildpacks_that_the_usual_groups_do_not_name_are_tried_before_them() {
+        let known = installed(&["acme-make", "acme-zig", "node", "procfile"]);
+        assert_eq!(
+            shown(&standing(&[], &known)),
+            ["acme-make", "acme-zig", "node procfile?", "procfile"]
+        );
+    }
+
+    #[test]
+    fn what_the_operator_set_loses_the_groups_whose_buildpacks_are_gone() {
+        let member = |id: &str, optional| Member { id: id.to_owned(), optional };
+        let operator = [
+            Group(vec![member("gone", false), member("node", false)]),
+            Group(vec![member("node", false), member("gone", true)]),
+            Group(vec![member("gone", true)]),
+        ];
+        assert_eq!(shown(&standing(&operator, &installed(&["acme-make", "node"]))), ["node"]);
     }
 
     #[test]

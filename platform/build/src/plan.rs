@@ -44,8 +44,10 @@ pub enum Detected {
     Pass(Vec<Plan>),
     /// It does not fit, and why.
     Fail(String),
-    /// It could not say; the message names what to mend.
+    /// It could not say; the message names what to mend in the source.
     Error(String),
+    /// It cannot be asked; the message says why, which is none of the source's faults.
+    Broken(String),
 }
 
 /// A buildpack that builds, with what others require of it.
@@ -95,7 +97,8 @@ pub fn resolve(
     let mut reasons: Vec<(String, String)> = Vec::new();
     for member in groups.iter().flat_map(|group| &group.0) {
         if reasons.iter().all(|(id, _)| *id != member.id)
-            && let Some(Detected::Fail(reason) | Detected::Error(reason)) = detected.get(&member.id)
+            && let Some(Detected::Fail(reason) | Detected::Error(reason) | Detected::Broken(reason)) =
+                detected.get(&member.id)
         {
             reasons.push((member.id.clone(), reason.clone()));
         }
@@ -120,8 +123,8 @@ fn passing<'a>(
             Some(Detected::Error(message)) => {
                 error.get_or_insert_with(|| (member.id.clone(), message.clone()));
             }
-            Some(Detected::Fail(_)) | None if member.optional => {}
-            Some(Detected::Fail(_)) | None => return Err(None),
+            Some(Detected::Fail(_) | Detected::Broken(_)) | None if member.optional => {}
+            Some(Detected::Fail(_) | Detected::Broken(_)) | None => return Err(None),
         }
     }
     match error {

@@ -122,8 +122,9 @@ impl Default for Settings {
 }
 
 /// A key for a whole build: two builds with the same key give the same image, but for the time of
-/// the commit, so the second can be skipped. `buildpacks` are the digests of the installed ones in
-/// their order, `stack` the one that is there before the build.
+/// the commit, so the second can be skipped. `buildpacks` is what
+/// [`Builder::buildpack_digests`](crate::Builder::buildpack_digests) gives, `stack` the one that is
+/// there before the build.
 pub fn memo_key(
     archive: Digest,
     config: &BTreeMap<String, String>,
@@ -164,15 +165,15 @@ pub(crate) fn stack_digest(stack: Option<&Stack>) -> Digest {
 
 /// SHA-256 over parts, each with its length.
 #[derive(Default)]
-struct Sum(Sha256);
+pub(crate) struct Sum(Sha256);
 
 impl Sum {
-    fn part(&mut self, bytes: &[u8]) {
+    pub(crate) fn part(&mut self, bytes: &[u8]) {
         self.0.update((bytes.len() as u64).to_be_bytes());
         self.0.update(bytes);
     }
 
-    fn digest(self) -> Digest {
+    pub(crate) fn digest(self) -> Digest {
         Digest::from_sha256(self.0.finalize().into())
     }
 }

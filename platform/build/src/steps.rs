@@ -33,22 +33,8 @@ impl Session {
         buildpack: &str,
         step: Step,
     ) -> Result<ToolOutcome, HostError> {
-        check(&step)?;
         let state = &mut *self.state.lock().await;
-        let writes = self.writable(state, buildpack, &step)?;
-        let directory = step.working_dir.clone().unwrap_or_else(|| "/workspace".to_owned());
-        if step.inputs.is_some()
-            && !writes
-                .iter()
-                .any(|path| directory == *path || directory.starts_with(&format!("{path}/")))
-        {
-            return Err(refuse(
-                "no-directory",
-                format!(
-                    "a step with inputs runs in a directory of a layer that it writes, not in {directory}"
-                ),
-            ));
-        }
+        let directory = self.admit(state, buildpack, &step)?;
         self.prepare(state, buildpack, &step, &directory).await.map_err(broken)?;
         let title = step
             .extra
@@ -86,6 +72,32 @@ impl Session {
             timed_out: exit.timed_out,
             stdout: ended.stdout,
         })
+    }
+
+    /// Refuses a step that cannot be run, marks what it fills, and gives the directory that it runs
+    /// in.
+    pub(crate) fn admit(
+        &self,
+        state: &mut State,
+        buildpack: &str,
+        step: &Step,
+    ) -> Result<String, HostError> {
+        check(step)?;
+        let writes = self.writable(state, buildpack, step)?;
+        let directory = step.working_dir.clone().unwrap_or_else(|| "/workspace".to_owned());
+        if step.inputs.is_some()
+            && !writes
+                .iter()
+                .any(|path| directory == *path || directory.starts_with(&format!("{path}/")))
+        {
+            return Err(refuse(
+                "no-directory",
+                format!(
+                    "a step with inputs runs in a directory of a layer that it writes, not in {directory}"
+                ),
+            ));
+        }
+        Ok(directory)
     }
 
     /// Marks what the step fills; gives the directories.

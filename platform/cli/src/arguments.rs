@@ -1,12 +1,14 @@
 //! The command line: noun, then verb.
 
 mod author;
+mod buildpack;
 mod ext;
 mod verbs;
 
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use author::*;
+pub(crate) use buildpack::*;
 pub(crate) use ext::*;
 pub(crate) use verbs::*;
 
@@ -105,6 +107,8 @@ pub(crate) enum Command {
     Teams(OrList<Teams>),
     /// Manage the stacks that apps run on
     Stacks(OrList<Stacks>),
+    /// List, add, remove, order and write buildpacks
+    Buildpack(OrList<Buildpack>),
     /// Install, look after and write extensions
     Ext(OrList<Ext>),
     /// Show what a change would do, without making it
@@ -206,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_noun_without_a_verb_is_its_list() {
-        for noun in ["addons", "apps", "drains", "ext", "keys", "tokens", "teams", "stacks"] {
+        for noun in ["addons", "apps", "buildpack", "drains", "ext", "keys", "tokens", "teams", "stacks"] {
             assert!(Arguments::try_parse_from(["berth", noun]).is_ok(), "{noun}");
         }
         for noun in ["ps", "config", "builds", "releases", "domains", "volumes"] {

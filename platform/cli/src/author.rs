@@ -5,6 +5,7 @@
 //! component or runs it is `berthd`, which lies beside this program.
 
 mod build;
+pub(crate) mod buildpack;
 mod create;
 mod dev;
 mod engine;
@@ -60,7 +61,8 @@ async fn test(
 ) -> Result<(), Failure> {
     let component = project.built()?;
     let mut arguments: Vec<OsString> = vec!["ext-test".into(), component.into()];
-    arguments.extend(project.cases(case)?.into_iter().map(PathBuf::into_os_string));
+    arguments
+        .extend(project::cases(&project.folder, case)?.into_iter().map(PathBuf::into_os_string));
     arguments.extend(record.then(|| "--record".into()));
     engine::run(&arguments, output).await
 }
@@ -77,7 +79,7 @@ async fn run_once(of: &RunExtension, output: &Output) -> Result<(), Failure> {
 async fn bench(of: &BenchExtension, output: &Output) -> Result<(), Failure> {
     let project = Project::open(&of.of.folder)?;
     let component = project.built()?;
-    let case = project.cases(of.case.as_deref())?.swap_remove(0);
+    let case = project::cases(&project.folder, of.case.as_deref())?.swap_remove(0);
     let seconds = of.seconds.to_string().into();
     let arguments: Vec<OsString> = vec![
         "ext-bench".into(),

@@ -2,7 +2,9 @@
 
 use std::io::Write;
 
-use berth_api::{AppView, ExtensionReview, ExtensionView, NeedsApproval, Page, Problem};
+use berth_api::{
+    AppView, BuildpackView, ExtensionReview, ExtensionView, NeedsApproval, Page, Problem,
+};
 use futures_util::StreamExt;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, Response, StatusCode};
@@ -128,6 +130,21 @@ impl Client {
 
     /// Posts something that an operator must have said yes to.
     pub(crate) async fn decide<B: Serialize, T: DeserializeOwned>(
+    /// Sends a component, and takes what comes back.
+    pub(crate) async fn upload<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        component: Vec<u8>,
+    ) -> Result<T, Failure> {
+        let answer = self.exchange(&Method::POST, path, Body::Component(component)).await?;
+        if answer.status().is_success() {
+            return self.json(answer).await;
+        }
+        let status = answer.status();
+        let text = answer.text().await.unwrap_or_default();
+        Err(self.refused(&Method::POST, path, status, &text).await)
+    }
+
         &self,
         path: &str,
         body: &B,
@@ -154,7 +171,7 @@ impl Client {
         }
     }
 
-    /// What may have been meant where the app or the extension of a path is not there.
+    /// What may have been meant where the app, the buildpack or the extension of a path is not there.
     async fn nearest(&self, path: &str, detail: &str) -> Option<String> {
         let (noun, rest) = path.strip_prefix("/v1/")?.split_once('/')?;
         let name = rest.split(['/', '?']).next()?;
@@ -169,6 +186,10 @@ impl Client {
             }
             _ => return None,
         };
+            "buildpacks" if detail == format!("there is no buildpack '{name}'") => {
+                let buildpacks = self.first_page::<BuildpackView>(noun).await?;
+                (buildpacks.into_iter().map(|buildpack| buildpack.id).collect(), "buildpack list")
+            }
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
         Some(match nearest(name, &known) {
             Some(meant) => format!("did you mean {meant}?"),

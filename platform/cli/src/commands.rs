@@ -3,6 +3,7 @@
 mod access;
 mod addons;
 mod apps;
+mod buildpack;
 mod builds;
 mod config;
 mod doctor;
@@ -20,8 +21,8 @@ use berth_api::{DeploymentView, Page};
 use serde::de::DeserializeOwned;
 
 use crate::arguments::{
-    Addons, App, Apps, Arguments, Builds, Command, Config, Domains, Drains, Ext, Keys, Operator,
-    OrList, Releases, Stacks, Teams, Tokens, Volumes,
+    Addons, App, Apps, Arguments, Buildpack, BuildpackOperator, Builds, Command, Config, Domains,
+    Drains, Ext, Keys, Operator, OrList, Releases, Stacks, Teams, Tokens, Volumes,
 };
 use crate::client::{Client, segment};
 use crate::failure::Failure;
@@ -37,6 +38,9 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fai
     }
     if let Command::Ext(OrList { verb: Some(Ext::Author(verb)) }) = arguments.command {
         return crate::author::run(verb, output).await;
+    }
+    if let Command::Buildpack(OrList { verb: Some(Buildpack::Author(verb)) }) = arguments.command {
+        return crate::author::buildpack::run(verb, output).await;
     }
     let client = &Client::new(&arguments.global.server, &arguments.global.token)?;
     match arguments.command {
@@ -82,6 +86,12 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fai
         Command::Stacks(noun) => {
             platform::stacks(noun.verb.unwrap_or(Stacks::List), client, output).await
         }
+        Command::Buildpack(OrList { verb: Some(Buildpack::Operator(verb)) }) => {
+            buildpack::run(verb, client, output).await
+        }
+        Command::Buildpack(OrList { verb: None }) => {
+            buildpack::run(BuildpackOperator::List, client, output).await
+        }
         Command::Ext(OrList { verb: Some(Ext::Operator(verb)) }) => {
             ext::run(verb, client, output).await
         }
@@ -93,7 +103,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fai
         Command::GitCredential { operation } => {
             platform::git_credential(&operation, client, output)
         }
-        Command::Completions { .. } | Command::Ext(_) => Ok(()),
+        Command::Completions { .. } | Command::Buildpack(_) | Command::Ext(_) => Ok(()),
     }
 }
 

@@ -4,10 +4,12 @@
 //! words that its author understands. It reads the outer sections only: whether the component is
 //! valid as a whole, the compiler says.
 
+mod buildpack;
 mod extension;
 
 use wasmparser::{Encoding, Parser, Payload};
 
+pub use buildpack::buildpack_manifest;
 pub use extension::{ExtensionRefusal, check_extension, extension_manifest};
 
 /// Bytes that are not a component.
@@ -74,6 +76,15 @@ pub enum BuildpackRefusal {
         /// Interfaces with their versions.
         interfaces: Vec<String>,
     },
+    /// It was built by something else.
+    #[error(
+        "the component has no manifest (custom section `{}`); build it with `berth buildpack build`",
+        buildpack::MANIFEST_SECTION
+    )]
+    NoManifest,
+    /// Its manifest is not accepted.
+    #[error(transparent)]
+    Manifest(#[from] berth_model::buildpack::BuildpackManifestError),
 }
 
 /// Interfaces of WASI that every guest may import. What lies behind them depends on the world: no
@@ -144,7 +155,11 @@ pub fn check_app(component: &[u8]) -> Result<(), AppRefusal> {
 /// # Errors
 /// What is missing, for its author.
 pub fn check_buildpack(component: &[u8]) -> Result<(), BuildpackRefusal> {
-    let shape = shape(component)?;
+    judge_buildpack(shape(component)?).map(drop)
+}
+
+/// Gives the manifests of a component that can be a buildpack; it should be one.
+fn judge_buildpack(shape: Shape) -> Result<Vec<Vec<u8>>, BuildpackRefusal> {
     let full = |name: &&str| format!("berth:buildpack/{name}@{BUILDPACK_VERSION}");
     let missing: Vec<_> = BUILDPACK_EXPORTS
         .iter()
@@ -160,7 +175,11 @@ pub fn check_buildpack(component: &[u8]) -> Result<(), BuildpackRefusal> {
         .into_iter()
         .filter(|name| !is_wasi(name, WASI) && !given.contains(name))
         .collect();
-    if interfaces.is_empty() { Ok(()) } else { Err(BuildpackRefusal::Missing { interfaces }) }
+    if interfaces.is_empty() {
+        Ok(shape.buildpack_manifests)
+    } else {
+        Err(BuildpackRefusal::Missing { interfaces })
+    }
 }
 
 /// Whether a name is one of the interfaces, of any 0.2 version: they only ever grow.
@@ -193,11 +212,14 @@ fn name_of(name: &str) -> String {
 }
 
 /// The outside of a component.
+#[derive(Default)]
 pub(crate) struct Shape {
     imports: Vec<String>,
     exports: Vec<String>,
     /// The manifests of an extension; it should be one.
     manifests: Vec<Vec<u8>>,
+    /// The manifests of a buildpack; it should be one.
+    buildpack_manifests: Vec<Vec<u8>>,
 }
 
 /// Reads the names of imports and exports of the outermost component.
@@ -207,7 +229,7 @@ pub(crate) fn shape(component: &[u8]) -> Result<Shape, NotAComponent> {
     }
     let damaged =
         |error: wasmparser::BinaryReaderError| NotAComponent::Malformed(error.to_string());
-    let mut shape = Shape { imports: Vec::new(), exports: Vec::new(), manifests: Vec::new() };
+    let mut shape = Shape::default();
     let mut depth = 0_u32;
     for payload in Parser::new(0).parse_all(component) {
         match payload.map_err(damaged)? {
@@ -216,11 +238,13 @@ pub(crate) fn shape(component: &[u8]) -> Result<Shape, NotAComponent> {
             }
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
-            Payload::CustomSection(section)
-                if depth == 0 && section.name() == extension::MANIFEST_SECTION =>
-            {
-                shape.manifests.push(section.data().to_vec());
-            }
+            Payload::CustomSection(section) if depth == 0 => match section.name() {
+                extension::MANIFEST_SECTION => shape.manifests.push(section.data().to_vec()),
+                buildpack::MANIFEST_SECTION => {
+                    shape.buildpack_manifests.push(section.data().to_vec());
+                }
+                _ => {}
+            },
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {
                     shape.imports.push(import.map_err(damaged)?.name.name.to_owned());

@@ -30,7 +30,7 @@ pub use berth_container::Engine as EngineKind;
 pub use engine::{EngineError, Pool};
 pub use host::Extensions;
 pub use inspect::{
-    AppRefusal, BuildpackRefusal, ExtensionRefusal, check_app, check_buildpack, check_extension,
+    AppRefusal, BuildpackRefusal, ExtensionRefusal, buildpack_manifest, check_app, check_buildpack, check_extension,
     extension_manifest,
 };
 pub use limits::{Fault, GuestError, Limits, MemoryBudget};

@@ -22,6 +22,7 @@ pub use delivery::{DeliveryRules, Next};
 pub use manifest::{
     ExtensionManifest, Filter, LimitsAsked, MANIFEST_BYTES_MAX, ManifestError, OnFailure,
 };
+pub(crate) use manifest::{is_version, unfit};
 
 /// What an extension is for. Each kind is one WIT world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -7,6 +7,7 @@
 pub mod addon;
 pub mod app;
 pub mod build;
+pub mod buildpack;
 pub mod digest;
 pub mod drain;
 pub mod event;
@@ -32,7 +33,9 @@ pub use digest::Digest;
 pub use event::Event;
 pub use id::*;
 pub use manifest::{Manifest, Process, Runtime};
-pub use name::{AppName, Domain, NameError, PackageName, ProcessName, TeamName, VolumeName};
+pub use name::{
+    AppName, BuildpackId, Domain, NameError, PackageName, ProcessName, TeamName, VolumeName,
+};
 pub use principal::{Caller, Role};
 pub use release::{
     Deployment, DeploymentState, InstanceRecord, InstanceRole, InstanceState, Release,

@@ -85,6 +85,10 @@ names! {
     ProcessName: "process type",
         "use 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end",
         |text| is_label(text, 63);
+    /// The name of a buildpack, which is also that of its layers' folder.
+    BuildpackId: "buildpack id",
+        "use 1 to 40 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen",
+        |text| is_label(text, 40) && text.as_bytes()[0].is_ascii_lowercase();
     /// The name of a volume of an app.
     VolumeName: "volume name",
         "use 1 to 40 lower-case letters, digits and hyphens, with no hyphen at either end",

@@ -21,12 +21,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::addons::Addons;
+use crate::buildpacks::Buildpacks;
 use crate::collect::Collector;
 use crate::drains::{DrainState, Drains};
 use crate::git::{GitHost, Locks};
 use crate::http::{
-    ActionError, Actions, AddonActions, Doing, ExtensionActions, Live, LogEntry, LogFilter,
-    LogStream, NewRun, Session, StackPart, VolumeUse,
+    ActionError, Actions, AddonActions, BuildpackActions, Doing, ExtensionActions, Live, LogEntry,
+    LogFilter, LogStream, NewRun, Session, StackPart, VolumeUse,
 };
 use crate::logs::{Filter, Logs};
 use crate::pipeline::Pipeline;
@@ -47,6 +48,7 @@ pub struct RoomActions {
     pub(crate) logs: Logs,
     pub(crate) drains: Drains,
     pub(crate) addons: Addons,
+    pub(crate) buildpacks: Buildpacks,
     pub(crate) collector: Arc<Collector>,
     pub(crate) waiting: sessions::Waiting,
     /// Cancelled when the platform is to end.
@@ -171,6 +173,10 @@ impl Actions for RoomActions {
 
     fn extensions(&self) -> &dyn ExtensionActions {
         &self.pipeline.extensions
+    }
+
+    fn buildpacks(&self) -> &dyn BuildpackActions {
+        &self.buildpacks
     }
 
     fn addons(&self) -> &dyn AddonActions {

@@ -39,6 +39,9 @@ pub enum Command {
     /// Tools of authors of extensions (started by `berth ext`)
     #[command(flatten)]
     ExtTool(crate::ext_tools::ExtTool),
+    /// Tools of authors of buildpacks (started by `berth buildpack`)
+    #[command(flatten)]
+    BuildpackTool(crate::buildpack_tools::BuildpackTool),
 }
 
 /// Options of `berthd serve`.

@@ -15,6 +15,8 @@ mod recording;
 mod run;
 mod test;
 
+pub(crate) use component::{bounded, compiled};
+
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -112,7 +114,7 @@ pub fn run(tool: &ExtTool) -> Result<bool> {
 }
 
 /// Writes a report: a line for people or a line of JSON.
-fn print(json: bool, value: &serde_json::Value, human: &str) {
+pub(crate) fn print(json: bool, value: &serde_json::Value, human: &str) {
     use std::io::Write;
     let text = if json { value.to_string() } else { human.trim_end().to_owned() };
     // Whoever closed standard output has read enough.

@@ -9,6 +9,7 @@ mod actions;
 mod addons;
 mod apps;
 mod auth;
+mod buildpacks;
 mod builds;
 mod call;
 mod config;
@@ -53,6 +54,7 @@ pub use actions::{
     Session, StackPart, VolumeUse,
 };
 pub use addons::{AddonActions, NewAddonAsk};
+pub use buildpacks::{BuildpackActions, Settling};
 pub use extensions::{Deciding, ExtensionActions};
 
 /// Most bytes of a request's body.
@@ -179,6 +181,9 @@ fn operations() -> OpenApiRouter<Arc<Platform>> {
         .routes(routes!(teams::list_teams, teams::create_team))
         .routes(routes!(stacks::list_stacks))
         .routes(routes!(stacks::update_stack))
+        .routes(routes!(buildpacks::list_buildpacks, buildpacks::add_buildpack))
+        .routes(routes!(buildpacks::remove_buildpack))
+        .routes(routes!(buildpacks::show_buildpack_order, buildpacks::set_buildpack_order))
         .routes(routes!(drains::list_drains, drains::create_drain))
         .routes(routes!(drains::show_drain, drains::remove_drain))
         .routes(routes!(extensions::list_extensions, extensions::install_extension))

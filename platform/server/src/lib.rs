@@ -10,6 +10,8 @@ mod admin_token;
 pub mod args;
 pub mod boot;
 mod build_log;
+pub mod buildpack_tools;
+pub mod buildpacks;
 pub mod clock;
 mod collect;
 pub mod compiler;

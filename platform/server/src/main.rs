@@ -24,6 +24,11 @@ fn main() -> ExitCode {
         Command::Route(options) => berthd::worker::route(&options),
         Command::Wasm(options) => berthd::worker::wasm(&options),
         Command::Compile { engine } => berthd::worker::compile(&engine),
+        Command::BuildpackTool(tool) => match berthd::buildpack_tools::run(&tool) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
         Command::ExtTool(tool) => match berthd::ext_tools::run(&tool) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,

@@ -12,9 +12,9 @@ use berth_build::proxy::{Policy, Upstream};
 use berth_build::{Builder, Inventory, Loaded};
 use berth_container::{Reply, Request};
 use berth_deploy::{Embedded, Reconciler, Settings};
-use berth_extensions::buildpack::Buildpacks;
+use berth_extensions::buildpack::Buildpacks as Engine;
 use berth_extensions::outbound::Outbound;
-use berth_extensions::{AotCache, EngineKind, MacKey, WorkerClient};
+use berth_extensions::{AotCache, MacKey, WorkerClient};
 use berth_push::{Push, Repositories};
 use berth_store::Store;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,7 @@ use crate::actions::RoomActions;
 use crate::addons::Addons;
 use crate::args;
 use crate::boot::{Booted, boot};
+use crate::buildpacks::{self, Buildpacks};
 use crate::clock::now_ms;
 use crate::collect::Collector;
 use crate::compiler::Compiler;
@@ -43,8 +44,6 @@ use crate::{admin_token, http, listener, log};
 
 /// The agent ended: the starter must start both again, as root.
 const AGENT_LOST: u8 = 70;
-/// Largest buildpack component.
-const BUILDPACK_BYTES_MAX: u64 = 4 << 20;
 
 /// Serves. Gives the exit code.
 ///
@@ -86,7 +85,12 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         instances: Some(network.base),
         upstream: upstream()?,
     });
-    let builder = builder(&programs, &compiler, &policy, &data).await?;
+    let engine = Engine::new()?;
+    let shipped = buildpacks::shipped(&engine, &programs, &compiler).await?;
+    let builder = builder(shipped.clone(), &compiler, &policy, &data)?;
+    let buildpacks =
+        Buildpacks::new(store.clone(), compiler.clone(), engine, shipped, builder.clone());
+    buildpacks.load().await?;
     let ended = builder.end_abandoned().await.context("cannot end what old builds left")?;
     if ended > 0 {
         tracing::warn!("{ended} build containers of a platform that was killed were ended");
@@ -159,6 +163,7 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         logs,
         drains: drains.clone(),
         addons: Addons { pipeline: pipeline.clone(), locks: locks.clone() },
+        buildpacks,
         collector: Arc::clone(&collector),
         waiting: Default::default(),
         down,
@@ -237,29 +242,13 @@ fn upstream() -> Result<Option<Upstream>> {
     Upstream::parse(&url, &except).map(Some).context("HTTPS_PROXY cannot be used")
 }
 
-/// Compiles and loads the buildpacks of this build.
-async fn builder(
-    programs: &crate::programs::Programs,
+/// What builds with the buildpacks that ship with Berth.
+fn builder(
+    shipped: Vec<Loaded>,
     compiler: &Compiler,
     policy: &Arc<Policy>,
     data: &crate::data_folder::DataFolder,
 ) -> Result<Builder> {
-    let engine = Buildpacks::new()?;
-    let mut buildpacks = Vec::new();
-    for (id, path) in programs.buildpacks()? {
-        let wasm = std::fs::File::open(&path)
-            .with_context(|| format!("cannot open {}", path.display()))?;
-        let blobs = Arc::clone(&compiler.blobs);
-        let (digest, _) =
-            tokio::task::spawn_blocking(move || blobs.put(wasm, BUILDPACK_BYTES_MAX)).await??;
-        let code = compiler
-            .code(EngineKind::Extensions, digest)
-            .await
-            .with_context(|| format!("the buildpack {id} cannot be compiled"))?;
-        let component =
-            engine.load(&code).with_context(|| format!("the buildpack {id} cannot be used"))?;
-        buildpacks.push(Loaded { id, digest, component: Arc::new(component) });
-    }
     let settings = berth_build::Settings {
         network: Arc::clone(policy),
         env: berth_build::proxy::variables(&policy.mirrors),
@@ -267,7 +256,7 @@ async fn builder(
     };
     let inventory = Inventory::load(Some(&data.root.join("inventory")))?;
     let blobs = BlobStore::clone(&compiler.blobs);
-    Ok(Builder::new(compiler.agent.clone(), blobs, buildpacks, inventory, settings))
+    Ok(Builder::new(compiler.agent.clone(), blobs, shipped, inventory, settings))
 }
 
 /// Tells the starter where everything listens, on standard output.

@@ -10,6 +10,7 @@ mod access;
 mod app_values;
 mod apps;
 mod backups;
+mod buildpacks;
 mod builds;
 mod by;
 mod changes;
@@ -36,6 +37,7 @@ mod volumes;
 
 pub use access::{Key, NewKey, NewToken, Team, Token, token_hash};
 pub use backups::Backup;
+pub use buildpacks::AddedBuildpack;
 pub use builds::{BUILD_LOG_BYTES_MAX, BUILD_LOG_LINE_BYTES_MAX, BuildEnd, LogLine};
 pub use by::By;
 pub use changes::Committed;

@@ -95,7 +95,7 @@ impl Store {
     }
 
     /// Every blob that a row names: images, their layers and components, sources of builds, stacks,
-    /// backups of add-ons.
+    /// backups of add-ons, buildpacks that were added.
     /// Digests inside an app's layer metadata are not among them.
     ///
     /// # Errors
@@ -135,6 +135,9 @@ impl Store {
             used.insert(Columns(row).parsed("component")?);
             let waiting: Option<crate::ExtensionVersion> = Columns(row).opt_json("waiting")?;
             used.extend(waiting.map(|version| version.component));
+        }
+        for row in &sqlx::query("SELECT component FROM buildpacks").fetch_all(&mut *tx).await? {
+            used.insert(Columns(row).parsed("component")?);
         }
         Ok(used)
     }

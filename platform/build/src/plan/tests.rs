@@ -136,6 +136,15 @@ fn an_error_stops_the_search_only_in_a_group_that_would_pass() {
 }
 
 #[test]
+fn what_cannot_be_asked_is_passed_over_and_told_where_nothing_fits() {
+    let broken = || Detected::Broken("it broke".to_owned());
+    let rows = [("a", broken()), ("b", plans(""))];
+    assert_eq!(outcome(&["a", "b"], &rows), "b()");
+    assert_eq!(outcome(&["b a?"], &rows), "b()");
+    assert_eq!(outcome(&["a", "b a"], &rows), "none; a: it broke");
+}
+
+#[test]
 fn every_reason_is_given_once_in_the_order_of_the_groups() {
     let rows = [("a", fail()), ("b", Detected::Fail("neither".to_owned()))];
     assert_eq!(outcome(&["b a", "a b"], &rows), "none; b: neither; a: no");

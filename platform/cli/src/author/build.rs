@@ -22,13 +22,13 @@ pub(crate) async fn run(project: &Project, output: &Output) -> Result<PathBuf, F
     output.note(&format!("-----> Building {}", project.manifest.id));
     wit::write(&project.folder, &project.manifest)?;
     let raw = match project.language {
-        Language::Rust => rust::build(project, output).await?,
+        Language::Rust => rust::build(&project.folder, output).await?,
         Language::Js => javascript::build(project, output).await?,
         Language::Python => python::build(project, output).await?,
     };
     let bytes = std::fs::read(&raw)
         .map_err(|error| Failure::failed(format!("cannot read {}: {error}", raw.display())))?;
-    let whole = section::with_manifest(&bytes, &project.text);
+    let whole = section::with_manifest(&bytes, section::EXTENSION, &project.text);
     let component = project.component();
     replace(&component, &whole)?;
     output.note(&format!(
@@ -83,7 +83,7 @@ fn ended(status: ExitStatus) -> String {
     status.code().map_or_else(|| status.to_string(), |code| format!("exit code {code}"))
 }
 
-fn size(bytes: usize) -> String {
+pub(crate) fn size(bytes: usize) -> String {
     let kib = bytes.div_ceil(1024);
     if kib < 1024 {
         format!("{kib} KiB")

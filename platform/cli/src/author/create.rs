@@ -49,12 +49,7 @@ pub(crate) fn run(new: &NewExtension, output: &Output) -> Result<(), Failure> {
     let id = id(&new.name)?;
     let name = id.as_str().split_once('.').map_or(id.as_str(), |(_, name)| name).to_owned();
     let folder = new.folder.clone().unwrap_or_else(|| PathBuf::from(&name));
-    if std::fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(Failure::failed(format!(
-            "{} is there already and not empty; name another folder with --folder",
-            folder.display()
-        )));
-    }
+    must_be_empty(&folder)?;
     let files = files(&id, &name, new.kind, new.lang)?;
     for (path, text) in &files {
         write(&folder.join(path), text)?;
@@ -68,6 +63,17 @@ pub(crate) fn run(new: &NewExtension, output: &Output) -> Result<(), Failure> {
         folder.display(),
         folder.display()
     ));
+    Ok(())
+}
+
+/// Refuses a folder that has something in it.
+pub(super) fn must_be_empty(folder: &Path) -> Result<(), Failure> {
+    if std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(Failure::failed(format!(
+            "{} is there already and not empty; name another folder with --folder",
+            folder.display()
+        )));
+    }
     Ok(())
 }
 
@@ -128,7 +134,7 @@ fn manifest(files: &[(&str, String)]) -> Result<ExtensionManifest, Failure> {
         .map_err(|error| Failure::failed(format!("the template: {error}")))
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
+pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     path.parent()
         .map_or(Ok(()), std::fs::create_dir_all)
         .and_then(|()| std::fs::write(path, text))

@@ -60,31 +60,29 @@ impl Project {
             .with_hint("berth ext build"))
     }
 
-    /// The files of cases, sorted; at least one.
-    pub(crate) fn cases(&self, only: Option<&str>) -> Result<Vec<PathBuf>, Failure> {
-        let folder = self.folder.join("tests");
-        let mut cases: Vec<PathBuf> = std::fs::read_dir(&folder)
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-            .filter(|path| path.extension().is_some_and(|end| end == "toml"))
-            .filter(|path| {
-                only.is_none_or(|only| path.file_stem().is_some_and(|stem| stem == only))
-            })
-            .collect();
-        cases.sort();
-        if cases.is_empty() {
-            let name = only.unwrap_or("*");
-            return Err(Failure::failed(format!("there is no {}/{name}.toml", folder.display())));
-        }
-        Ok(cases)
-    }
-
     /// Where the packed component is put.
     pub(crate) fn packed(&self) -> PathBuf {
         let ExtensionManifest { id, version, .. } = &self.manifest;
         self.folder.join(format!("{id}-{version}.wasm"))
     }
+}
+
+/// The files of a folder's cases, sorted; at least one.
+pub(crate) fn cases(folder: &Path, only: Option<&str>) -> Result<Vec<PathBuf>, Failure> {
+    let folder = folder.join("tests");
+    let mut cases: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.extension().is_some_and(|end| end == "toml"))
+        .filter(|path| only.is_none_or(|only| path.file_stem().is_some_and(|stem| stem == only)))
+        .collect();
+    cases.sort();
+    if cases.is_empty() {
+        let name = only.unwrap_or("*");
+        return Err(Failure::failed(format!("there is no {}/{name}.toml", folder.display())));
+    }
+    Ok(cases)
 }
 
 /// What a folder is written in, by the file that its tools look for.
@@ -121,7 +119,7 @@ fn located(error: &ManifestError, text: &str, file: &Path) -> String {
 }
 
 /// The line of a key `table.key`, from 1.
-fn line_of(text: &str, key: &str) -> Option<usize> {
+pub(crate) fn line_of(text: &str, key: &str) -> Option<usize> {
     let (table, name) = key.split_once('.')?;
     let mut at = "";
     for (index, line) in text.lines().enumerate() {

@@ -1,10 +1,9 @@
 //! Rust: cargo makes a component of the target wasm32-wasip2.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
-use super::project::Project;
 use super::{build, toolchain};
 use crate::failure::Failure;
 use crate::output::Output;
@@ -12,11 +11,11 @@ use crate::output::Output;
 const TARGET: &str = "wasm32-wasip2";
 
 /// Runs cargo and gives the path of what it made.
-pub(crate) async fn build(project: &Project, output: &Output) -> Result<PathBuf, Failure> {
+pub(crate) async fn build(folder: &Path, output: &Output) -> Result<PathBuf, Failure> {
     toolchain::program("cargo", "install Rust with rustup (https://rustup.rs)")?;
     target(output).await?;
     let mut cargo = Command::new("cargo");
-    cargo.current_dir(&project.folder).args([
+    cargo.current_dir(folder).args([
         "build",
         "--quiet",
         "--release",

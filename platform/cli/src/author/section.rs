@@ -1,17 +1,20 @@
 //! Puts the manifest into a component, as the custom section that platforms read it from.
 
-/// Name of the section.
-const NAME: &str = "berth:extension";
+/// Name of the section of an extension.
+pub(crate) const EXTENSION: &str = "berth:extension";
+/// Name of the section of a buildpack.
+pub(crate) const BUILDPACK: &str = "berth:buildpack";
 /// Magic number and version of a component.
 const PREAMBLE_BYTES: usize = 8;
 
-/// The component with the text as its last section, and no other one of the name. Bytes that are
-/// no component come back with the section behind them: whoever looks at them says so.
-pub(crate) fn with_manifest(component: &[u8], text: &str) -> Vec<u8> {
-    let mut whole = without(component);
-    let mut content = Vec::with_capacity(text.len() + NAME.len() + 5);
-    leb128(NAME.len(), &mut content);
-    content.extend_from_slice(NAME.as_bytes());
+/// The component with the text as its last section, and no other one of the name, which has 127
+/// bytes at most. Bytes that are no component come back with the section behind them: whoever looks
+/// at them says so.
+pub(crate) fn with_manifest(component: &[u8], name: &str, text: &str) -> Vec<u8> {
+    let mut whole = without(component, name);
+    let mut content = Vec::with_capacity(text.len() + name.len() + 5);
+    leb128(name.len(), &mut content);
+    content.extend_from_slice(name.as_bytes());
     content.extend_from_slice(text.as_bytes());
     whole.push(0);
     leb128(content.len(), &mut whole);
@@ -20,13 +23,13 @@ pub(crate) fn with_manifest(component: &[u8], text: &str) -> Vec<u8> {
 }
 
 /// The component without sections of the name, which would be older ones.
-fn without(component: &[u8]) -> Vec<u8> {
+fn without(component: &[u8], name: &str) -> Vec<u8> {
     let mut kept = component[..component.len().min(PREAMBLE_BYTES)].to_vec();
     let mut rest = &component[kept.len()..];
     while let Some((id, body_at, end)) = section(rest) {
         let body = &rest[body_at..end];
-        let named = usize::from(body.first().copied().unwrap_or(0)) == NAME.len()
-            && body[1..].starts_with(NAME.as_bytes());
+        let named = usize::from(body.first().copied().unwrap_or(0)) == name.len()
+            && body[1..].starts_with(name.as_bytes());
         if !(id == 0 && named) {
             kept.extend_from_slice(&rest[..end]);
         }
@@ -75,18 +78,18 @@ mod tests {
         let mut other = EMPTY.to_vec();
         other.extend_from_slice(b"\0\x05\x04name");
         let long = "x".repeat(300);
-        let once = with_manifest(&other, &long);
+        let once = with_manifest(&other, EXTENSION, &long);
         assert!(once.starts_with(&other));
-        assert_eq!(with_manifest(&once, &long), once);
-        let changed = with_manifest(&once, "short");
+        assert_eq!(with_manifest(&once, EXTENSION, &long), once);
+        let changed = with_manifest(&once, EXTENSION, "short");
         assert!(changed.starts_with(&other) && changed.ends_with(b"\x0fberth:extensionshort"));
-        assert_eq!(changed.len(), other.len() + 2 + 1 + NAME.len() + 5);
+        assert_eq!(changed.len(), other.len() + 2 + 1 + EXTENSION.len() + 5);
     }
 
     #[test]
     fn bytes_that_are_no_component_are_left_as_they_are() {
         for bytes in [&b""[..], b"\0as", b"\0asm\x0d\0\x01\0\x00\xff\xff\xff\xff\x7fxx"] {
-            assert!(with_manifest(bytes, "t").starts_with(bytes), "{bytes:?}");
+            assert!(with_manifest(bytes, BUILDPACK, "t").starts_with(bytes), "{bytes:?}");
         }
     }
 }

@@ -46,7 +46,7 @@ pub(crate) fn write(folder: &Path, manifest: &ExtensionManifest) -> Result<(), F
     Ok(())
 }
 
-fn put(path: &Path, text: &str) -> Result<(), Failure> {
+pub(crate) fn put(path: &Path, text: &str) -> Result<(), Failure> {
     if std::fs::read_to_string(path).is_ok_and(|is| is == text) {
         return Ok(());
     }

@@ -3,6 +3,7 @@
 //!
 //! The programs come from `BERTH_PROGRAMS`, or `TARGET/berth`, where `cargo xtask build` puts them.
 
+mod buildpack;
 mod check;
 mod failing;
 mod loops;

@@ -81,6 +81,13 @@ impl Project {
         project
     }
 
+    /// What `berth buildpack new` makes.
+    pub(crate) fn buildpack(name: &'static str) -> Self {
+        let project = Self::empty(name);
+        project.run_above(&["buildpack", "new", name]).good();
+        project
+    }
+
     /// The same, built.
     pub(crate) fn built(name: &'static str, kind: &'static str, language: &str) -> Self {
         let project = Self::new(name, kind, language);
@@ -119,6 +126,11 @@ impl Project {
     /// Runs `berth` in the extension's folder.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         self.run_in(&self.folder(), arguments)
+    }
+
+    /// Runs `berth` in the folder above it.
+    pub(crate) fn run_above(&self, arguments: &[&str]) -> Ran {
+        self.run_in(&self.home, arguments)
     }
 
     fn run_in(&self, folder: &Path, arguments: &[&str]) -> Ran {

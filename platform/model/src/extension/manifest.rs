@@ -224,7 +224,7 @@ impl ExtensionManifest {
 }
 
 /// Characters that end a line, move a cursor or reorder text.
-fn unfit(character: char) -> bool {
+pub(crate) fn unfit(character: char) -> bool {
     let text: String = character.into();
     crate::text::printable(&text, 16) != text || character == '\t'
 }
@@ -234,7 +234,8 @@ fn no_configuration() -> Value {
     serde_json::json!({ "type": "object", "properties": {}, "additionalProperties": false })
 }
 
-fn is_version(text: &str) -> bool {
+/// Three numbers without leading zeros.
+pub(crate) fn is_version(text: &str) -> bool {
     let parts: Vec<_> = text.split('.').collect();
     parts.len() == 3
         && parts.iter().all(|part| {

@@ -28,17 +28,9 @@ pub(super) struct Component {
 impl Component {
     /// Reads and judges a file.
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let cannot = || format!("cannot read {}", path.display());
-        let max = component_bytes_max(EngineKind::Extensions);
-        let mut bytes = Vec::new();
-        let file = File::open(path).with_context(cannot)?;
-        file.take(max + 1).read_to_end(&mut bytes).with_context(cannot)?;
-        if bytes.len() as u64 > max {
-            bail!("{} is larger than {} MiB, which is the limit", path.display(), max >> 20);
-        }
+        let (bytes, digest) = bounded(path)?;
         let manifest = check_extension(&bytes).with_context(|| path.display().to_string())?;
         let limits = Limits::asked(manifest.kind, &manifest.limits);
-        let digest = Digest::from_sha256(Sha256::digest(&bytes).into());
         Ok(Self { bytes, digest, manifest, limits })
     }
 
@@ -49,19 +41,7 @@ impl Component {
 
     /// The machine code.
     pub(super) async fn code(&self) -> Result<Code> {
-        let folder = folder()?;
-        let cache = AotCache::open(&folder, key(&folder)?, env!("CARGO_PKG_VERSION"))?;
-        let bytes = self.bytes.clone();
-        let compiled = cache.code(EngineKind::Extensions, self.digest, |out| async move {
-            let compile = move || {
-                berth_extensions::compile(EngineKind::Extensions, &bytes[..], File::from(out))
-                    .map_err(|error| error.to_string())
-            };
-            tokio::task::spawn_blocking(compile).await.map_err(|error| error.to_string())?
-        });
-        let code = compiled.await?;
-        forget_old(&folder);
-        Ok(code)
+        compiled(self.bytes.clone(), self.digest).await
     }
 
     /// The configuration that a platform would give, with the schema's defaults.
@@ -81,6 +61,36 @@ impl Component {
         }
         Ok(Arc::new(config))
     }
+}
+
+/// The bytes of a component's file, and their digest.
+pub(crate) fn bounded(path: &Path) -> Result<(Vec<u8>, Digest)> {
+    let cannot = || format!("cannot read {}", path.display());
+    let max = component_bytes_max(EngineKind::Extensions);
+    let mut bytes = Vec::new();
+    let file = File::open(path).with_context(cannot)?;
+    file.take(max + 1).read_to_end(&mut bytes).with_context(cannot)?;
+    if bytes.len() as u64 > max {
+        bail!("{} is larger than {} MiB, which is the limit", path.display(), max >> 20);
+    }
+    let digest = Digest::from_sha256(Sha256::digest(&bytes).into());
+    Ok((bytes, digest))
+}
+
+/// The machine code of a component, kept for the next time.
+pub(crate) async fn compiled(bytes: Vec<u8>, digest: Digest) -> Result<Code> {
+    let folder = folder()?;
+    let cache = AotCache::open(&folder, key(&folder)?, env!("CARGO_PKG_VERSION"))?;
+    let compiled = cache.code(EngineKind::Extensions, digest, |out| async move {
+        let compile = move || {
+            berth_extensions::compile(EngineKind::Extensions, &bytes[..], File::from(out))
+                .map_err(|error| error.to_string())
+        };
+        tokio::task::spawn_blocking(compile).await.map_err(|error| error.to_string())?
+    });
+    let code = compiled.await?;
+    forget_old(&folder);
+    Ok(code)
 }
 
 /// The engine.

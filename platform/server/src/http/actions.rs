@@ -19,6 +19,7 @@ use futures_util::Stream;
 use tokio::sync::mpsc;
 
 use super::addons::AddonActions;
+use super::buildpacks::BuildpackActions;
 use super::extensions::ExtensionActions;
 use crate::drains::DrainState;
 
@@ -183,6 +184,9 @@ pub trait Actions: Send + Sync + 'static {
 
     /// What is decided of extensions.
     fn extensions(&self) -> &dyn ExtensionActions;
+
+    /// What is decided of buildpacks.
+    fn buildpacks(&self) -> &dyn BuildpackActions;
 
     /// What is done to add-ons.
     fn addons(&self) -> &dyn AddonActions;

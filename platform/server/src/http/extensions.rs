@@ -24,6 +24,7 @@ use berth_store::Extension;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::IntoParams;
+use tokio::sync::SemaphorePermit;
 
 use super::call::Call;
 use super::document::Problems;
@@ -33,6 +34,7 @@ use super::problem::ApiError;
 use crate::extensions::Choice;
 
 pub use actions::{Deciding, ExtensionActions};
+pub(super) use actions::whole;
 pub(super) use decide::*;
 pub(super) use view::review as shown_review;
 pub(super) use watch::*;
@@ -126,10 +128,7 @@ pub(super) async fn install_extension(
         },
         config: query.config.as_deref().map(configuration).transpose()?,
     };
-    let _place = call.platform.uploads.try_acquire().map_err(|_| {
-        ApiError::unavailable("other components are being installed; try again in a moment")
-    })?;
-    let component = component(request).await?;
+    let (component, _place) = uploaded(&call, request).await?;
     let extensions = call.actions().extensions();
     if query.review {
         let review = view::review(&extensions.review(component).await?);
@@ -188,6 +187,17 @@ async fn find(call: &Call, id: &str) -> Result<Extension, ApiError> {
 
 /// The body of an installation, as a whole.
 async fn component(request: Request) -> Result<Vec<u8>, ApiError> {
+/// The component that is sent, and the place that it takes until it is installed.
+pub(super) async fn uploaded(
+    call: &Call,
+    request: Request,
+) -> Result<(Vec<u8>, SemaphorePermit<'_>), ApiError> {
+    let place = call.platform.uploads.try_acquire().map_err(|_| {
+        ApiError::unavailable("other components are being installed; try again in a moment")
+    })?;
+    Ok((component(request).await?, place))
+}
+
     // A page of another site cannot send this type without asking first.
     let is_wasm = request
         .headers()

@@ -10,6 +10,7 @@ use berth_store::StoreError;
 
 use super::actions::ActionError;
 use super::guard;
+use crate::buildpacks::BuildpackError;
 use crate::extensions::ExtensionError;
 
 /// Why a request is not answered with what it asked for.
@@ -194,6 +195,32 @@ impl From<ExtensionError> for ApiError {
             ExtensionError::Conflict(_) => Self::conflict(detail),
             ExtensionError::Store(error) => error.into(),
             error @ (ExtensionError::Compile(_) | ExtensionError::Blobs(_)) => {
+                Self::internal(&error)
+            }
+        }
+    }
+}
+
+impl From<BuildpackError> for ApiError {
+    fn from(error: BuildpackError) -> Self {
+        let detail = error.to_string();
+        match error {
+            BuildpackError::Component(_)
+            | BuildpackError::Load(_)
+            | BuildpackError::Compile(AotError::Compiler { .. }) => {
+                Self::invalid("component", detail)
+            }
+            BuildpackError::TooLarge { .. } => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large", detail)
+            }
+            BuildpackError::Taken { .. } | BuildpackError::Ships(_) => {
+                Self::new(StatusCode::CONFLICT, "taken", "Taken", detail)
+            }
+            BuildpackError::Full(_) | BuildpackError::NotAdded(_) => Self::conflict(detail),
+            BuildpackError::NotFound(_) => Self::missing(detail),
+            BuildpackError::Order(_) => Self::invalid("/groups", detail),
+            BuildpackError::Store(error) => error.into(),
+            error @ (BuildpackError::Compile(_) | BuildpackError::Blobs(_)) => {
                 Self::internal(&error)
             }
         }

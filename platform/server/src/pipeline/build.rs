@@ -82,15 +82,17 @@ impl Pipeline {
             .iter()
             .map(|(name, value)| (name.to_string(), value.reveal().to_owned()))
             .collect();
+        // Buildpacks that are added meanwhile are for the next build.
+        let builder = self.builder.pinned();
         let memo = berth_build::memo_key(
             source.archive,
             &config,
-            &self.builder.buildpack_digests(),
+            &builder.buildpack_digests(),
             stack.known().as_ref(),
         );
         if let Some(image) = self.remembered(app.id, memo).await? {
             log.heading("Nothing changed since an earlier build; using its image");
-            let wishes = self.builder.wishes(source.archive).await;
+            let wishes = builder.wishes(source.archive).await;
             let wishes = wishes.map_err(|error| Failed::Build(with_causes(&error)))?;
             self.grant_wishes(app.id, &wishes, log).await?;
             let end = BuildEnd::Succeeded { image: &image, layers: None, memo: Some(memo) };
@@ -107,8 +109,7 @@ impl Pipeline {
             restored: self.store.layer_metadata(app.id).await?.map(|value| value.to_string()),
             stack: Arc::new(stack),
         };
-        let outcome = match self.builder.build(request, Arc::new(log.clone()), cancel.clone()).await
-        {
+        let outcome = match builder.build(request, Arc::new(log.clone()), cancel.clone()).await {
             Ok(outcome) => outcome,
             Err(BuildError::Cancelled) => return Err(Failed::Cancelled),
             Err(error) => return Err(Failed::Build(with_causes(&error))),

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use berth_store::{EventFilter, Visible};
 use berthd::extensions::Choice;
-use berthd::http::ExtensionActions;
+use berthd::http::{BuildpackActions, ExtensionActions};
 use serde_json::{Value, json};
 
+use crate::packs::Packs;
 use crate::shelf::{Shelf, component};
-use crate::{Api, by};
+use crate::{Api, by, packs};
 
 const CALLERS: [&str; 5] = ["nobody", "other", "viewer", "owner", "admin"];
 const TABLE: &str = include_str!("../../src/http/authorization.table");
@@ -63,6 +64,7 @@ fn body(operation: &str) -> Option<Value> {
         "PUT /v1/extensions/{extension}/apps" => json!({"apps": ["hello"]}),
         "PUT /v1/extensions/{extension}/secrets/{secret}" => json!({"value": "swordfish"}),
         "POST /v1/extensions/{extension}/replay" => json!({}),
+        "PUT /v1/buildpack-order" => json!({"groups": ["acme-make"]}),
         _ => return None,
     })
 }
@@ -83,6 +85,7 @@ fn path(api: &Api, path: &str) -> String {
         .replace("{drain}", &api.drain)
         .replace("{extension}", "test.hook")
         .replace("{secret}", "token")
+        .replace("{buildpack}", "acme-make")
         .replace("{stack}", "debian-12");
     if path.ends_with("/exec") { format!("{path}?command=true") } else { path }
 }
@@ -92,9 +95,12 @@ async fn status(api: &Api, operation: &str, caller: &str) -> u16 {
     let mut request = api.request(caller, method, &path(api, template));
     if let Some(body) = body(operation) {
         request = request.json(&body);
-    } else if operation == "POST /v1/extensions" {
-        request = request.header("content-type", "application/wasm");
-        request = request.body(component("test.new", "token"));
+    } else if let Some(component) = match operation {
+        "POST /v1/extensions" => Some(component("test.new", "token")),
+        "POST /v1/buildpacks" => Some(packs::component("acme-new")),
+        _ => None,
+    } {
+        request = request.header("content-type", "application/wasm").body(component);
     }
     if template.ends_with("/exec") || template.ends_with("/attach") {
         request = request
@@ -106,14 +112,16 @@ async fn status(api: &Api, operation: &str, caller: &str) -> u16 {
     request.send().await.unwrap().status().as_u16()
 }
 
-/// The API with an extension that has a secret.
-async fn with_extension() -> Api {
+/// The API with an extension that has a secret, and a buildpack.
+async fn with_components() -> Api {
     let api = Api::start().await;
     let extensions = Shelf::new(api.store.clone());
     let (row, _) =
         extensions.install(component("test.hook", "token"), Choice::default(), by()).await.unwrap();
     let secret = Some("swordfish".to_owned());
     extensions.set_secret(row.id, "token".to_owned(), secret, by()).await.unwrap();
+    let buildpacks = Packs::new(api.store.clone());
+    buildpacks.add(packs::component("acme-make"), false, by()).await.unwrap();
     api
 }
 
@@ -126,7 +134,7 @@ fn the_table_has_every_operation_and_no_other() {
 #[tokio::test]
 async fn every_operation_answers_every_caller_as_the_table_says() {
     let mut wrong = Vec::new();
-    let mut api = with_extension().await;
+    let mut api = with_components().await;
     for (operation, expected) in table() {
         assert_eq!(expected.len(), CALLERS.len(), "{operation}");
         for (caller, expected) in CALLERS.iter().zip(expected) {
@@ -142,7 +150,7 @@ async fn every_operation_answers_every_caller_as_the_table_says() {
                 wrong.push(format!("{operation} as {caller} was refused and changed something"));
             }
             // The next caller meets things as they were.
-            api = with_extension().await;
+            api = with_components().await;
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

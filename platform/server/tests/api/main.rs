@@ -8,6 +8,7 @@ mod document;
 mod guard;
 mod listener;
 mod overrides;
+mod packs;
 mod rooms;
 mod sessions;
 mod shelf;

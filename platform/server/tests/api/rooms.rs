@@ -15,11 +15,12 @@ use berth_model::{
 use berth_store::{BuildEnd, By, Store};
 use berthd::drains::DrainState;
 use berthd::http::{
-    ActionError, Actions, AddonActions, Doing, ExtensionActions, Input, Live, LogEntry, LogFilter,
+    ActionError, Actions, AddonActions, BuildpackActions, Doing, ExtensionActions, Input, Live, LogEntry, LogFilter,
     LogStream, NewRun, Output, Session, StackPart, VolumeUse,
 };
 use tokio::sync::{mpsc, watch};
 
+use crate::packs::Packs;
 use crate::shelf::Shelf;
 
 pub(crate) struct Rooms {
@@ -33,6 +34,7 @@ pub(crate) struct Rooms {
     /// How many builds were asked for.
     pub(crate) rebuilds: watch::Sender<usize>,
     extensions: Box<dyn ExtensionActions>,
+    buildpacks: Box<dyn BuildpackActions>,
     /// What policies say of the next changes.
     pub(crate) denial: Mutex<Option<String>>,
     /// Why policies were overridden.
@@ -41,13 +43,18 @@ pub(crate) struct Rooms {
 
 impl Rooms {
     pub(crate) fn new(store: Store) -> Self {
-        let shelf = Shelf::new(store.clone());
-        Self::with(store, Box::new(shelf))
+        let (shelf, packs) = (Shelf::new(store.clone()), Packs::new(store.clone()));
+        Self::with(store, Box::new(shelf), Box::new(packs))
     }
 
-    pub(crate) fn with(store: Store, extensions: Box<dyn ExtensionActions>) -> Self {
+    pub(crate) fn with(
+        store: Store,
+        extensions: Box<dyn ExtensionActions>,
+        buildpacks: Box<dyn BuildpackActions>,
+    ) -> Self {
         Self {
             extensions,
+            buildpacks,
             denial: Mutex::default(),
             overridden: Mutex::default(),
             store,
@@ -201,6 +208,10 @@ impl Actions for Rooms {
     fn drop_volumes(&self, _: AppId) -> Doing<'_, ()> {
         self.note("drop volumes");
         Box::pin(async { Ok(()) })
+    }
+
+    fn buildpacks(&self) -> &dyn BuildpackActions {
+        &*self.buildpacks
     }
 
     fn addons(&self) -> &dyn AddonActions {

@@ -4,12 +4,26 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+/// The folder of this crate's guests.
+pub(crate) fn built() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| build("tests/guests", "guests-of-berthd", &[]))
+}
+
 /// A guest crate's component with a manifest.
 pub(crate) fn component(guest: &str, manifest: &str) -> Vec<u8> {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let folder = BUILT.get_or_init(|| build("tests/guests", "guests-of-berthd", &[]));
-    let bytes = std::fs::read(folder.join(format!("test_{guest}.wasm"))).unwrap();
+    let bytes = std::fs::read(built().join(format!("test_{guest}.wasm"))).unwrap();
     with_manifest(bytes, manifest)
+}
+
+/// A buildpack of an id and a version, which fits no source.
+pub(crate) fn buildpack(id: &str, version: &str) -> Vec<u8> {
+    let bytes = std::fs::read(built().join("test_buildpack.wasm")).unwrap();
+    let manifest = format!(
+        "[buildpack]\nid = \"{id}\"\nversion = \"{version}\"\n\
+         api = \"berth:buildpack@0.1.0\"\ndescription = \"A test.\"\n"
+    );
+    with_section(bytes, "berth:buildpack", &manifest)
 }
 
 /// An extension that ships with Berth.
@@ -43,12 +57,16 @@ pub(crate) fn scratch() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
 }
 
+/// A component with its manifest.
+pub(crate) fn with_manifest(component: Vec<u8>, manifest: &str) -> Vec<u8> {
+    with_section(component, "berth:extension", manifest)
+}
+
 /// A custom section at the end of a component (WebAssembly core specification, 5.5.3).
-pub(crate) fn with_manifest(mut component: Vec<u8>, manifest: &str) -> Vec<u8> {
-    let name = b"berth:extension";
+pub(crate) fn with_section(mut component: Vec<u8>, name: &str, content: &str) -> Vec<u8> {
     let mut body = vec![u8::try_from(name.len()).unwrap()];
-    body.extend(name);
-    body.extend(manifest.as_bytes());
+    body.extend(name.as_bytes());
+    body.extend(content.as_bytes());
     component.push(0);
     let mut length = body.len();
     while length >= 0x80 {

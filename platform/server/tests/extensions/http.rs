@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use berth_model::Role;
 use berth_store::NewToken;
-use berthd::http::{Platform, router};
+use berthd::http::{BuildpackActions, Platform, router};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -13,8 +13,9 @@ use crate::guests::{component, everything_but, hook, manifest};
 use crate::rooms::Rooms;
 use crate::support::{World, by, compile, does, id};
 
-struct Api {
-    world: World,
+use crate::packs::Packs;
+pub(crate) struct Api {
+    pub(crate) world: World,
     address: SocketAddr,
     client: reqwest::Client,
     token: String,
@@ -26,13 +27,18 @@ impl Api {
         let (store, registry) = (world.store.clone(), Box::new(world.registry.clone()));
         let new = NewToken {
             name: "ada".to_owned(),
+        let packs = Packs::new(world.store.clone());
+        Self::over(world, Box::new(packs)).await
+    }
+
+    pub(crate) async fn over(world: World, buildpacks: Box<dyn BuildpackActions>) -> Self {
             team: store.default_team(),
             role: Role::Admin,
             expires_at_ms: None,
         };
         let (_, token) = store.create_token(&new, &by()).await.unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 1));
-        let rooms = Arc::new(Rooms::with(store.clone(), registry));
+        let rooms = Arc::new(Rooms::with(store.clone(), registry, buildpacks));
         let platform = Platform::new(store, rooms, berthd::clock::now_ms, Vec::new(), any, any);
         let service = router(Arc::new(platform), axum::Router::new())
             .into_make_service_with_connect_info::<SocketAddr>();
@@ -43,24 +49,24 @@ impl Api {
         Self { world, address, client, token }
     }
 
-    fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let url = format!("http://{}{path}", self.address);
         self.client.request(method.parse().unwrap(), url).bearer_auth(&self.token)
     }
 
-    async fn answer(request: reqwest::RequestBuilder) -> (StatusCode, Value) {
+    pub(crate) async fn answer(request: reqwest::RequestBuilder) -> (StatusCode, Value) {
         let answer = request.send().await.unwrap();
         let status = answer.status();
         let text = answer.text().await.unwrap();
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
-    async fn call(&self, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
         let request = self.request(method, path);
         Self::answer(if body.is_null() { request } else { request.json(&body) }).await
     }
 
-    async fn must(&self, method: &str, path: &str, body: Value) -> Value {
+    pub(crate) async fn must(&self, method: &str, path: &str, body: Value) -> Value {
         let (status, answer) = self.call(method, path, body).await;
         assert!(status.is_success(), "{method} {path}: {status} {answer}");
         answer

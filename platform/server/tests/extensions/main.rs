@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod breaker;
+mod buildpacks;
 mod capabilities;
 mod folder;
 mod guests;
@@ -12,6 +13,9 @@ mod http;
 mod install;
 mod policies;
 mod recovery;
+#[path = "../api/packs.rs"]
+#[expect(dead_code, reason = "tests of the API use the rest of it")]
+mod packs;
 #[path = "../api/rooms.rs"]
 #[expect(dead_code, reason = "tests of the API use the rest of it")]
 mod rooms;

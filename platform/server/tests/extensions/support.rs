@@ -61,7 +61,7 @@ pub(crate) fn capabilities(lines: &str) -> Capabilities {
 }
 
 /// Compiled code that the tests share.
-fn cache() -> AotCache {
+pub(crate) fn cache() -> AotCache {
     let folder = scratch().join("aot-extensions");
     std::fs::create_dir_all(&folder).unwrap();
     AotCache::open(folder, MacKey::new([7; 32]), "test").unwrap()

@@ -4,6 +4,7 @@
 
 mod access;
 mod app_values;
+mod buildpacks;
 mod builds;
 mod changes;
 mod config;

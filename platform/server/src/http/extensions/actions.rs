@@ -73,10 +73,13 @@ pub trait ExtensionActions: Send + Sync {
 }
 
 /// A task of its own: a client that goes away must not leave a decision half made.
-fn whole<'a, T, F>(doing: F) -> Deciding<'a, T>
+pub(in crate::http) fn whole<'a, T, E, F>(
+    doing: F,
+) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>
 where
     T: Send + 'static,
-    F: Future<Output = Result<T, ExtensionError>> + Send + 'static,
+    E: Send + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
 {
     let begun = tokio::spawn(doing);
     Box::pin(async move {
