@@ -2,6 +2,7 @@
 
 mod app_name;
 mod arguments;
+mod artifact;
 mod attach;
 mod author;
 mod client;

@@ -188,6 +188,7 @@ fn operations() -> OpenApiRouter<Arc<Platform>> {
         .routes(routes!(drains::show_drain, drains::remove_drain))
         .routes(routes!(extensions::list_extensions, extensions::install_extension))
         .routes(routes!(extensions::show_extension, extensions::remove_extension))
+        .routes(routes!(extensions::extension_component))
         .routes(routes!(extensions::configure_extension))
         .routes(routes!(extensions::set_extension_secret, extensions::remove_extension_secret))
         .routes(routes!(extensions::grant_extension))

@@ -25,6 +25,7 @@ const TESTS: &[(&str, &str)] = &[
     ("busybox-static", "/bin/busybox"),
     ("curl", "/usr/bin/curl"),
     ("dnsmasq-base", "/usr/sbin/dnsmasq"),
+    ("docker-registry", "/usr/bin/docker-registry"),
     ("docker.io", "/usr/sbin/dockerd"),
     ("kmod", "/sbin/modprobe"),
     ("libfaketime", "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"),

@@ -8,6 +8,7 @@ mod command_line;
 mod crash;
 mod policies;
 mod receiver;
+mod registry;
 mod webhook;
 
 use std::io::Write;

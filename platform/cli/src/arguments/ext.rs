@@ -10,6 +10,12 @@ pub(crate) enum Operator {
     List,
     /// Install a component, or another version of one, after a look at what it asks for
     Install(Install),
+    /// Put a component into a registry of container images
+    Push(Push),
+    /// Get a component out of a registry, as a file
+    Pull(Pull),
+    /// Write an installed component to a file, for a platform that reaches no registry
+    Save(Save),
     /// Show what an extension may do, how it does, and what it did not take
     Show(Extension),
     /// Say yes to what a version that waits asks for, or grant another set
@@ -48,8 +54,9 @@ pub(crate) struct Extension {
 
 #[derive(Args, Debug)]
 pub(crate) struct Install {
-    /// The component, with its manifest in it
-    pub(crate) file: PathBuf,
+    /// The component: a file, or HOST[:PORT]/NAME[:TAG|@DIGEST] in a registry
+    #[arg(value_name = "FILE|REF")]
+    pub(crate) what: PathBuf,
     #[command(flatten)]
     pub(crate) consent: Consent,
     #[command(flatten)]
@@ -58,6 +65,37 @@ pub(crate) struct Install {
     /// is for already]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) apps: Vec<String>,
+}
+
+/// What goes into a registry, and where.
+#[derive(Args, Debug)]
+pub(crate) struct Push {
+    /// The component, with its manifest in it
+    pub(crate) file: PathBuf,
+    /// Where: HOST[:PORT]/NAME[:TAG]
+    #[arg(value_name = "REF")]
+    pub(crate) reference: String,
+}
+
+/// What comes out of a registry, and where it goes.
+#[derive(Args, Debug)]
+pub(crate) struct Pull {
+    /// Where it lies: HOST[:PORT]/NAME[:TAG|@DIGEST]
+    #[arg(value_name = "REF")]
+    pub(crate) reference: String,
+    /// File to write [default: ID-VERSION.wasm]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// What comes out of the platform, and where it goes.
+#[derive(Args, Debug)]
+pub(crate) struct Save {
+    #[command(flatten)]
+    pub(crate) of: Extension,
+    /// File to write [default: ID-VERSION.wasm]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// How somebody says yes to what a component asks for.

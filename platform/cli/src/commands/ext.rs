@@ -3,6 +3,7 @@
 mod consent;
 mod install;
 mod show;
+mod transfer;
 mod values;
 
 use std::io::Write;
@@ -30,6 +31,9 @@ pub(crate) async fn run(
     match command {
         Operator::List => list(client, output).await,
         Operator::Install(install) => install::install(&install, client, output).await,
+        Operator::Push(push) => transfer::push(&push, output).await,
+        Operator::Pull(pull) => transfer::pull(&pull, output).await,
+        Operator::Save(save) => transfer::save(&save, client, output).await,
         Operator::Show(of) => show::show(&of.id, client, output).await,
         Operator::Grant(grant) => install::grant(&grant, client, output).await,
         Operator::Config(config) => self::config(&config, client, output).await,

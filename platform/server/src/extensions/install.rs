@@ -1,5 +1,6 @@
 //! Installing and granting: what a component is, what it asks for, and who said yes to it.
 
+use std::fs::File;
 use std::sync::Arc;
 
 use berth_extensions::check_extension;
@@ -211,6 +212,19 @@ impl Registry {
             .map_err(|error| ExtensionError::Blobs(error.into()))?
             .map_err(|error| ExtensionError::Blobs(error.into()))?;
         Ok(())
+    }
+
+    /// A component that was kept, and its length in bytes.
+    ///
+    /// # Errors
+    /// `Blobs`.
+    pub async fn component(&self, component: Digest) -> Result<(File, u64), ExtensionError> {
+        let blobs = Arc::clone(&self.inner.compiler.blobs);
+        let opened = move || Ok((blobs.get(&component)?, blobs.len(&component)?));
+        tokio::task::spawn_blocking(opened)
+            .await
+            .map_err(|error| ExtensionError::Blobs(error.into()))?
+            .map_err(|error: berth_blobs::BlobError| ExtensionError::Blobs(error.into()))
     }
 
     /// Grants: what the version that waits asks for, which runs from then on; or, where none waits,

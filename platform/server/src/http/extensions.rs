@@ -5,6 +5,7 @@
 //! granted or wrote.
 
 mod actions;
+mod component;
 mod decide;
 mod view;
 mod watch;
@@ -34,6 +35,8 @@ use super::problem::ApiError;
 use crate::extensions::Choice;
 
 pub use actions::{Deciding, ExtensionActions};
+pub use actions::{Deciding, ExtensionActions};
+pub(super) use component::*;
 pub(super) use actions::whole;
 pub(super) use decide::*;
 pub(super) use view::review as shown_review;

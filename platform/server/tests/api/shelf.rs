@@ -1,7 +1,9 @@
 //! What stands behind the operations on extensions in these tests: it does to the store what the
 //! registry would do, and runs nothing. The registry itself has tests of its own.
 
+use std::fs::File;
 use std::future::Future;
+use std::io::{Seek, Write};
 
 use berth_extensions::extension_manifest;
 use berth_model::extension::{ExtensionId, Grant};
@@ -99,6 +101,18 @@ impl ExtensionActions for Shelf {
             };
             self.store.put_extension(&row, &by).await?;
             Ok((row, true))
+        })
+    }
+
+    fn component(&self, digest: Digest) -> Deciding<'_, (File, u64)> {
+        doing(async move {
+            // It kept nothing but what the tests install.
+            let bytes = component("test.hook", "token");
+            assert_eq!(Digest::from_sha256(Sha256::digest(&bytes).into()), digest);
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&bytes).unwrap();
+            file.rewind().unwrap();
+            Ok((file, bytes.len() as u64))
         })
     }
 

@@ -3,11 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use berth_model::Role;
 use berth_store::NewToken;
 use berthd::http::{BuildpackActions, Platform, router};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::guests::{component, everything_but, hook, manifest};
 use crate::rooms::Rooms;
@@ -118,6 +121,23 @@ async fn an_extension_is_reviewed_accepted_and_installed() {
     assert_eq!(details["health"]["breaker"], "healthy");
     assert_eq!(details["health"]["calls"], json!({ "error": 1 }));
     assert!(details["health"]["p99_us"].as_u64().unwrap() > 0);
+}
+
+#[tokio::test]
+async fn a_component_is_given_back_as_it_was_installed() {
+    let api = Api::start().await;
+    let component = hook("1.0.0");
+    api.world.install(&component, json!({})).await;
+    let path = format!("{HOOK}/component");
+    let answer = api.request("GET", &path).send().await.unwrap();
+    let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+    assert_eq!(header("content-type"), "application/wasm");
+    assert_eq!(header("content-length"), component.len().to_string());
+    let digest = STANDARD.encode(Sha256::digest(&component));
+    assert_eq!(header("repr-digest"), format!("sha-256=:{digest}:"));
+    assert!(answer.bytes().await.unwrap() == component, "the same bytes");
+    let (status, _) = api.call("GET", "/v1/extensions/acme.other/component", Value::Null).await;
+    assert_eq!(status, 404);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use berth_api::ExtensionReview;
+use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::output::Output;
@@ -17,14 +18,27 @@ pub(super) enum Said {
     Nobody,
 }
 
+/// What a platform says of a component, and where in a registry it lies by digest.
+#[derive(Serialize)]
+pub(super) struct Placed<'p, T> {
+    #[serde(flatten)]
+    pub(super) of: &'p T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) place: Option<&'p str>,
+}
+
 /// Shows what an extension asks for and asks about it, where somebody is there.
-pub(super) fn ask(review: &ExtensionReview, output: &Output) -> Result<Said, Failure> {
+pub(super) fn ask(
+    review: &ExtensionReview,
+    place: Option<&str>,
+    output: &Output,
+) -> Result<Said, Failure> {
     if !output.may_ask() {
         return Ok(Said::Nobody);
     }
     let mut terminal = std::io::stderr();
     let question = if review.asks.is_empty() { "Install it?" } else { "Grant all of this?" };
-    write!(terminal, "{}\n{question} [y/N] ", text(review))?;
+    write!(terminal, "{}\n{question} [y/N] ", text(review, place))?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     let answer = answer.trim().to_ascii_lowercase();
@@ -32,7 +46,7 @@ pub(super) fn ask(review: &ExtensionReview, output: &Output) -> Result<Said, Fai
 }
 
 /// A review for people. What is more than was reviewed before has a `+`, where something was.
-pub(super) fn text(review: &ExtensionReview) -> String {
+pub(super) fn text(review: &ExtensionReview, place: Option<&str>) -> String {
     let update = review.installed.as_ref().filter(|version| **version != review.version);
     let mut text = format!("{} {} ({})", review.id, review.version, review.kind);
     if let Some(installed) = update {
@@ -42,7 +56,11 @@ pub(super) fn text(review: &ExtensionReview) -> String {
     if !review.description.is_empty() {
         text.push_str(&format!("{}\n", review.description));
     }
-    text.push_str(&format!("component {}\n\n", review.component));
+    text.push_str(&format!("component {}\n", review.component));
+    if let Some(place) = place {
+        text.push_str(&format!("from {place}\n"));
+    }
+    text.push('\n');
     if review.asks.is_empty() {
         text.push_str("It asks for nothing beyond its configuration and its log.\n");
         return text;
@@ -92,13 +110,22 @@ mod tests {
     #[test]
     fn a_new_extension_is_shown_whole() {
         let both = ["sends POST to chat.example on port 443", "knows the time"];
-        insta::assert_snapshot!(text(&review(None, &both)));
+        insta::assert_snapshot!(text(&review(None, &both), None));
+    }
+
+    #[test]
+    fn one_from_a_registry_is_shown_with_its_place_by_digest() {
+        let place = "registry.example/acme/notify@sha256:0b";
+        let text = text(&review(None, &[]), Some(place));
+        assert!(
+            text.contains("component sha256:0a\nfrom registry.example/acme/notify@sha256:0b\n")
+        );
     }
 
     #[test]
     fn an_update_is_shown_by_what_it_asks_for_more() {
-        insta::assert_snapshot!(text(&review(Some("0.1.0"), &["knows the time"])));
-        let same = text(&review(Some("0.1.0"), &[]));
+        insta::assert_snapshot!(text(&review(Some("0.1.0"), &["knows the time"]), None));
+        let same = text(&review(Some("0.1.0"), &[]), None);
         assert!(same.contains("no more than was reviewed before"), "{same}");
         assert!(!same.contains("+ -"), "{same}");
     }
@@ -106,6 +133,6 @@ mod tests {
     #[test]
     fn an_extension_that_asks_for_nothing_says_so() {
         let review = ExtensionReview { asks: Vec::new(), ..review(None, &[]) };
-        assert!(text(&review).ends_with("nothing beyond its configuration and its log.\n"));
+        assert!(text(&review, None).ends_with("nothing beyond its configuration and its log.\n"));
     }
 }

@@ -8,16 +8,14 @@ use berth_api::{
 };
 use serde_json::{Value, json};
 
-use super::consent::{self, Said};
-use super::values;
+use super::consent::{self, Placed, Said};
+use super::{transfer, values};
 use crate::arguments::{ConfigValues, Consent, Grant, Install};
+use crate::artifact::{self, COMPONENT_BYTES_MAX};
 use crate::client::{Client, Decided, segment};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::pairs::shell_quoted;
-
-/// Most bytes of a component, which is what a platform takes.
-const COMPONENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// What is sent of somebody's decision.
 enum Decision {
@@ -34,7 +32,8 @@ pub(super) async fn install(
     client: &Client,
     output: &Output,
 ) -> Result<(), Failure> {
-    let component = read(&command.file)?;
+    let (component, place) = source(&command.what, output).await?;
+    let place = place.as_deref();
     let granted = command.consent.grant_file.as_deref().map(values::grant_file).transpose()?;
     let review = match client.install("/v1/extensions?review=true", component.clone()).await? {
         Decided::Done(review) => review,
@@ -49,32 +48,34 @@ pub(super) async fn install(
     }
     query.extend(granted.map(|set| format!("granted={}", segment(&set.to_string()))));
     let to_decide = review.installed.is_none() || !review.beyond.is_empty();
-    match decision(&command.consent, &review, to_decide, output)? {
+    match decision(&command.consent, &review, place, to_decide, output)? {
         Decision::Accept => query.push(format!("accept={}", segment(&review.hash))),
         Decision::AsItIs => {}
         // Another version may come and wait; a new extension may not.
         Decision::Open if review.installed.is_some() => {}
         Decision::Open => {
-            output.value(&review, consent::text)?;
-            return Err(open(&review, &command_line(command, &review.hash)));
+            shown(&review, place, output)?;
+            return Err(open(&review, &command_line(command, place, &review.hash)));
         }
     }
     let path = format!("/v1/extensions?{}", query.join("&"));
     match client.install::<ExtensionInstalled>(&path, component).await? {
         Decided::Done(installed) if installed.live => {
-            output.value(&installed, |installed| live(&installed.extension, &review))?;
+            output.value(&Placed { of: &installed, place }, |_| {
+                live(&installed.extension, &review)
+            })?;
             missing(&installed.extension, client, output).await
         }
         Decided::Done(installed) => {
-            output.value(&installed, |_| consent::text(&review))?;
+            output.value(&Placed { of: &installed, place }, |_| consent::text(&review, place))?;
             let running = &installed.extension.version;
             output.note(&format!("{running} goes on, {} waits", review.version));
             Err(open(&review, &grant_line(&review)))
         }
         // Somebody else's decision came in between.
         Decided::Asked(review) => {
-            output.value(&*review, consent::text)?;
-            Err(open(&review, &command_line(command, &review.hash)))
+            shown(&review, place, output)?;
+            Err(open(&review, &command_line(command, place, &review.hash)))
         }
     }
 }
@@ -99,10 +100,10 @@ pub(super) async fn grant(
             }
             Decided::Asked(review) => review,
         };
-        match decision(&command.consent, &review, true, output)? {
+        match decision(&command.consent, &review, None, true, output)? {
             Decision::Accept => body.accept = Some(review.hash),
             Decision::AsItIs | Decision::Open => {
-                output.value(&*review, consent::text)?;
+                shown(&review, None, output)?;
                 return Err(open(&review, &grant_line(&review)));
             }
         }
@@ -114,6 +115,7 @@ pub(super) async fn grant(
 fn decision(
     consent: &Consent,
     review: &ExtensionReview,
+    place: Option<&str>,
     to_decide: bool,
     output: &Output,
 ) -> Result<Decision, Failure> {
@@ -121,7 +123,7 @@ fn decision(
         if *given == review.hash {
             return Ok(Decision::Accept);
         }
-        output.value(review, consent::text)?;
+        shown(review, place, output)?;
         return Err(Failure::failed(format!(
             "what {} {} asks for does not have the hash {given}",
             review.id, review.version
@@ -132,18 +134,22 @@ fn decision(
         return Ok(Decision::AsItIs);
     }
     if consent.yes {
-        output.note(&consent::text(review));
+        output.note(&consent::text(review, place));
         return Ok(Decision::Accept);
     }
     if !to_decide {
         return Ok(Decision::AsItIs);
     }
-    match consent::ask(review, output)? {
+    match consent::ask(review, place, output)? {
         Said::Yes => Ok(Decision::Accept),
         Said::No => Err(Failure::failed("nothing was granted, and nothing changed")),
         Said::Nobody if review.asks.is_empty() => Ok(Decision::AsItIs),
         Said::Nobody => Ok(Decision::Open),
     }
+}
+
+fn shown(review: &ExtensionReview, place: Option<&str>, output: &Output) -> Result<(), Failure> {
+    output.value(&Placed { of: review, place }, |placed| consent::text(placed.of, placed.place))
 }
 
 /// A question that nobody could be asked, and the command that answers it.
@@ -157,9 +163,10 @@ fn grant_line(review: &ExtensionReview) -> String {
     format!("berth ext grant {} --accept {}", review.id, review.hash)
 }
 
-/// The same command, with the answer in it.
-fn command_line(command: &Install, hash: &str) -> String {
-    let mut words = vec![command.file.display().to_string()];
+/// The same command, with the answer in it; of what lay at a place, not of what lies there later.
+fn command_line(command: &Install, place: Option<&str>, hash: &str) -> String {
+    let what = place.map_or_else(|| command.what.display().to_string(), str::to_owned);
+    let mut words = vec![what];
     let mut add = |option: &str, value: String| words.extend([option.to_owned(), value]);
     if let Some(file) = &command.values.file {
         add("--config", file.display().to_string());
@@ -177,7 +184,20 @@ fn command_line(command: &Install, hash: &str) -> String {
     format!("berth ext install {}", quoted.collect::<Vec<_>>().join(" "))
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+/// The component, and its place by digest where it comes from a registry.
+async fn source(what: &Path, output: &Output) -> Result<(Vec<u8>, Option<String>), Failure> {
+    match what.to_str() {
+        // What is there is a file, whatever its name.
+        Some(reference) if artifact::is_reference(reference) && !what.exists() => {
+            let pulled = transfer::pulled(reference, output).await?;
+            Ok((pulled.component, pulled.told.place))
+        }
+        _ => Ok((read(what)?, None)),
+    }
+}
+
+/// A component from a file.
+pub(super) fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     let mut component = Vec::new();
     std::fs::File::open(file)
         .and_then(|opened| opened.take(COMPONENT_BYTES_MAX + 1).read_to_end(&mut component))
@@ -251,8 +271,11 @@ mod tests {
         let line =
             ["berth", "--token", "t0p", "ext", "install", "my hook.wasm", "--set", "a={\"b\":1}"];
         let command = parsed(&line);
-        let told = command_line(&command, "00ff");
+        let told = command_line(&command, None, "00ff");
         assert_eq!(told, "berth ext install 'my hook.wasm' --set 'a={\"b\":1}' --accept 00ff");
+        let command = parsed(&["berth", "ext", "install", "registry.example/hook:1"]);
+        let told = command_line(&command, Some("registry.example/hook@sha256:0b"), "00ff");
+        assert_eq!(told, "berth ext install registry.example/hook@sha256:0b --accept 00ff");
     }
 
     #[test]

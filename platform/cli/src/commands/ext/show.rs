@@ -79,7 +79,7 @@ fn text(shown: &Shown) -> String {
     section(&mut text, "Not set there", &unset);
     if let Some(review) = &details.review {
         let asked: String =
-            consent::text(review).lines().map(|line| format!("  {line}\n")).collect();
+            consent::text(review, None).lines().map(|line| format!("  {line}\n")).collect();
         let title = format!(
             "Another version waits; `berth ext grant {} --accept {}` lets it run",
             view.id, review.hash

@@ -1,10 +1,11 @@
 //! What the handlers ask of the registry of extensions.
 
+use std::fs::File;
 use std::future::Future;
 use std::pin::Pin;
 
-use berth_model::AppId;
 use berth_model::extension::ExtensionId;
+use berth_model::{AppId, Digest};
 use berth_store::{By, Extension};
 use serde_json::Value;
 
@@ -26,6 +27,9 @@ pub trait ExtensionActions: Send + Sync {
         choice: Choice,
         by: By,
     ) -> Deciding<'_, (Extension, bool)>;
+
+    /// A component that is kept, and its length in bytes.
+    fn component(&self, component: Digest) -> Deciding<'_, (File, u64)>;
 
     /// Grants what the version that waits asks for, or takes the place of the grant.
     fn grant(&self, id: ExtensionId, choice: Choice, by: By) -> Deciding<'_, Extension>;
@@ -105,6 +109,10 @@ impl ExtensionActions for Registry {
     ) -> Deciding<'_, (Extension, bool)> {
         let registry = self.clone();
         whole(async move { Self::install(&registry, component, choice, by).await })
+    }
+
+    fn component(&self, component: Digest) -> Deciding<'_, (File, u64)> {
+        Box::pin(Self::component(self, component))
     }
 
     fn grant(&self, id: ExtensionId, choice: Choice, by: By) -> Deciding<'_, Extension> {
