@@ -130,8 +130,6 @@ impl Client {
         self.decided(path, Body::Component(component)).await
     }
 
-    /// Posts something that an operator must have said yes to.
-    pub(crate) async fn decide<B: Serialize, T: DeserializeOwned>(
     /// Sends a component, and takes what comes back.
     pub(crate) async fn upload<T: DeserializeOwned>(
         &self,
@@ -147,6 +145,8 @@ impl Client {
         Err(self.refused(&Method::POST, path, status, &text).await)
     }
 
+    /// Posts something that an operator must have said yes to.
+    pub(crate) async fn decide<B: Serialize, T: DeserializeOwned>(
         &self,
         path: &str,
         body: &B,
@@ -186,12 +186,12 @@ impl Client {
                 let extensions = self.first_page::<ExtensionView>(noun).await?;
                 (extensions.into_iter().map(|extension| extension.id).collect(), "ext list")
             }
-            _ => return None,
-        };
             "buildpacks" if detail == format!("there is no buildpack '{name}'") => {
                 let buildpacks = self.first_page::<BuildpackView>(noun).await?;
                 (buildpacks.into_iter().map(|buildpack| buildpack.id).collect(), "buildpack list")
             }
+            _ => return None,
+        };
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
         Some(match nearest(name, &known) {
             Some(meant) => format!("did you mean {meant}?"),

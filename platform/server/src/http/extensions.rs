@@ -24,8 +24,8 @@ use berth_model::principal::Verb;
 use berth_store::Extension;
 use serde::Deserialize;
 use serde_json::Value;
-use utoipa::IntoParams;
 use tokio::sync::SemaphorePermit;
+use utoipa::IntoParams;
 
 use super::call::Call;
 use super::document::Problems;
@@ -34,10 +34,9 @@ use super::page::PageQuery;
 use super::problem::ApiError;
 use crate::extensions::Choice;
 
-pub use actions::{Deciding, ExtensionActions};
+pub(super) use actions::whole;
 pub use actions::{Deciding, ExtensionActions};
 pub(super) use component::*;
-pub(super) use actions::whole;
 pub(super) use decide::*;
 pub(super) use view::review as shown_review;
 pub(super) use watch::*;
@@ -188,8 +187,6 @@ async fn find(call: &Call, id: &str) -> Result<Extension, ApiError> {
     call.store().extension(&parsed).await?.ok_or_else(absent)
 }
 
-/// The body of an installation, as a whole.
-async fn component(request: Request) -> Result<Vec<u8>, ApiError> {
 /// The component that is sent, and the place that it takes until it is installed.
 pub(super) async fn uploaded(
     call: &Call,
@@ -201,6 +198,8 @@ pub(super) async fn uploaded(
     Ok((component(request).await?, place))
 }
 
+/// The body of an installation, as a whole.
+async fn component(request: Request) -> Result<Vec<u8>, ApiError> {
     // A page of another site cannot send this type without asking first.
     let is_wasm = request
         .headers()

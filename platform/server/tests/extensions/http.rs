@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::guests::{component, everything_but, hook, manifest};
+use crate::packs::Packs;
 use crate::rooms::Rooms;
 use crate::support::{World, by, compile, does, id};
 
-use crate::packs::Packs;
 pub(crate) struct Api {
     pub(crate) world: World,
     address: SocketAddr,
@@ -27,14 +27,14 @@ pub(crate) struct Api {
 impl Api {
     async fn start() -> Self {
         let world = World::new().await;
-        let (store, registry) = (world.store.clone(), Box::new(world.registry.clone()));
-        let new = NewToken {
-            name: "ada".to_owned(),
         let packs = Packs::new(world.store.clone());
         Self::over(world, Box::new(packs)).await
     }
 
     pub(crate) async fn over(world: World, buildpacks: Box<dyn BuildpackActions>) -> Self {
+        let (store, registry) = (world.store.clone(), Box::new(world.registry.clone()));
+        let new = NewToken {
+            name: "ada".to_owned(),
             team: store.default_team(),
             role: Role::Admin,
             expires_at_ms: None,
