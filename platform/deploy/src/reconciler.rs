@@ -147,9 +147,9 @@ impl<R: Records, W: WasmHost> Reconciler<R, W> {
         let mut signals = self.shared.signals();
         let signal = signals.entry(app).or_insert_with(|| {
             let signal = Arc::new(Notify::new());
-            let task = app::AppTask::new(Arc::clone(&self.shared), app, Arc::clone(&signal));
+            let task = app::look_after(Arc::clone(&self.shared), app, Arc::clone(&signal));
             let closing = self.shared.closing.clone();
-            self.shared.tasks.spawn(async move { closing.run_until_cancelled(task.run()).await });
+            self.shared.tasks.spawn(async move { closing.run_until_cancelled(task).await });
             signal
         });
         signal.notify_one();

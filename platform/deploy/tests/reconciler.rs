@@ -29,6 +29,8 @@ struct Inside {
     loads: u32,
     refuse: Option<String>,
     is_away: bool,
+    /// How often it is yet to panic when it is asked what is loaded.
+    panics: u32,
 }
 
 impl Worker {
@@ -61,6 +63,9 @@ impl WasmHost for Worker {
     }
 
     async fn list(&self) -> Result<Vec<InstanceId>, WasmError> {
+        let panics = std::mem::replace(&mut self.inside().panics, 0);
+        self.inside().panics = panics.saturating_sub(1);
+        assert_eq!(panics, 0, "asked for");
         let inside = self.inside();
         if inside.is_away {
             Err("the worker is away".into())
@@ -256,6 +261,20 @@ async fn while_the_router_or_the_worker_is_away_nothing_is_lost_and_then_it_goes
     assert_eq!(house.worker.loaded().len(), 2, "the old one is kept");
     house.records.lock().router_is_away = false;
     assert_eq!(house.records.until_ended(id).await.state, DeploymentState::Done);
+    house.until_only(app, 1).await;
+}
+
+#[tokio::test]
+async fn a_task_that_panics_begins_anew_and_takes_the_app_where_it_should_be() {
+    let house = House::new();
+    let app = house.records.app("shop");
+    house.worker.inside().panics = 2;
+    let (_, deployment) = house.deploy(app).await;
+    assert_eq!(deployment.state, DeploymentState::Done);
+    assert_eq!(house.worker.inside().panics, 0);
+    house.worker.inside().panics = 1;
+    let (_, deployment) = house.deploy(app).await;
+    assert_eq!(deployment.state, DeploymentState::Done);
     house.until_only(app, 1).await;
 }
 

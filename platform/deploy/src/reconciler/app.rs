@@ -1,6 +1,7 @@
 //! The task of one app.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,9 @@ const PASSES_MAX: u32 = 1000;
 
 /// After a failure at least this long.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// A task that went on for so long begins with the shortest pause again.
+const PANIC_FORGIVEN: Duration = Duration::from_secs(600);
 
 /// How a pass ended.
 pub(super) enum Pass {
@@ -56,6 +60,30 @@ impl Hold {
     }
 }
 
+/// Looks after an app until it is gone. A panic is a defect of one look at it: without a new task
+/// the app would stay as it is until the process starts again.
+pub(super) async fn look_after<R: Records, W: WasmHost>(
+    shared: Arc<Shared<R, W>>,
+    app: AppId,
+    signal: Arc<Notify>,
+) {
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        let task = AppTask::new(Arc::clone(&shared), app, Arc::clone(&signal));
+        let begun = Instant::now();
+        // What the task knew is dropped with it; rows and hosts are read anew.
+        if AssertUnwindSafe(task.run()).catch_unwind().await.is_ok() {
+            return;
+        }
+        if begun.elapsed() > PANIC_FORGIVEN {
+            pause = SHORTEST_PAUSE;
+        }
+        tracing::error!(%app, "the task of an app panicked; it begins anew in {} ms", pause.as_millis());
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
 pub(super) struct AppTask<R, W> {
     pub(super) shared: Arc<Shared<R, W>>,
     pub(super) app: AppId,
@@ -75,7 +103,7 @@ pub(super) struct AppTask<R, W> {
 }
 
 impl<R: Records, W: WasmHost> AppTask<R, W> {
-    pub(super) fn new(shared: Arc<Shared<R, W>>, app: AppId, signal: Arc<Notify>) -> Self {
+    fn new(shared: Arc<Shared<R, W>>, app: AppId, signal: Arc<Notify>) -> Self {
         Self {
             shared,
             app,
@@ -91,7 +119,7 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
         }
     }
 
-    pub(super) async fn run(mut self) {
+    async fn run(mut self) {
         let mut pause = SHORTEST_PAUSE;
         let mut passes = 0;
         loop {
@@ -120,7 +148,7 @@ impl<R: Records, W: WasmHost> AppTask<R, W> {
                     // What was waited for may come before the time is over.
                     tokio::time::sleep(SHORTEST_PAUSE).await;
                     let _ = tokio::time::timeout(pause, self.signal.notified()).await;
-                    pause = (pause * 2).min(Duration::from_secs(10));
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
         }
