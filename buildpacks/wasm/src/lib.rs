@@ -1,59 +1,59 @@
-//! The `wasm` buildpack: a prebuilt component that answers HTTP (`wasi:http/proxy`). It chooses the
-//! file; whether the component exports what it must is checked by the host.
+//! The `wasm` buildpack: an app that is a component of the world `wasi:http/proxy`. It is in the
+//! commit already, or made from Rust, JavaScript or Python source where `berth.toml` says so with
+//! `[wasm] build`. Whether the component exports what it must is checked by the host.
 
+mod component;
+mod javascript;
+mod main_file;
+mod python;
+mod rust;
+mod world;
+
+use berth_buildpack_kit::settings::{Table, Value};
 use berth_buildpack_kit::{
-    Build, Context, Detect, Failure, Outcome, Output, Require, fail, failure, failure_at, has, log,
-    output, pass, plan, settings, source,
+    Build, Context, Detect, Failure, Outcome, Output, Require, fail, failure, log, output, pass,
+    plan, settings,
 };
 
 struct Wasm;
 
-/// A commit with one of these is built from its source; a stray `.wasm` beside it is a part of it.
-const PROJECTS: [&str; 6] = [
-    "package.json",
-    "requirements.txt",
-    "pyproject.toml",
-    "index.html",
-    "public/index.html",
-    "Procfile",
-];
+/// The layer that takes what was made, and the file in it.
+const COMPONENT: &str = "component";
+const FILE: &str = "app.wasm";
+/// Runs a tool that executes the app's code while it makes the component: without the app's
+/// configuration, which would come to lie in it.
+const BARE: &str = "exec env -i HOME=/tmp TMPDIR=/tmp PATH=\"$PATH\"";
 
-/// The component's path, or why there is none.
-fn component() -> Result<Result<String, String>, Failure> {
-    let named = settings::table("wasm")?;
-    if let Some(path) = named.get("component").and_then(settings::Value::as_str) {
-        let path = path.strip_prefix("./").unwrap_or(path);
-        if !has(path) {
-            return Err(failure_at(
-                "no-component",
-                "berth.toml",
-                None,
+/// Where the component comes from.
+enum Origin {
+    /// A file of the commit.
+    Committed(String),
+    Rust(rust::Project),
+    JavaScript(javascript::Project),
+    Python(python::Project),
+}
+
+/// What the app says, or why it is none for this buildpack.
+fn origin(settings: &Table) -> Result<Result<Origin, String>, Failure> {
+    Ok(match settings.get("build").and_then(Value::as_str) {
+        None => component::find(settings)?.map(Origin::Committed),
+        Some("rust") => Ok(Origin::Rust(rust::Project::find()?)),
+        Some("javascript") => Ok(Origin::JavaScript(javascript::Project::find(settings)?)),
+        Some("python") => Ok(Origin::Python(python::Project::find(settings)?)),
+        Some(other) => {
+            return Err(failure(
+                "build",
                 format!(
-                    "berth.toml names the component '{path}', which is not in the commit. Build it and commit it."
+                    "[wasm] build in berth.toml is '{other}', which this platform cannot build."
                 ),
             ));
         }
-        return Ok(Ok(path.to_owned()));
-    }
-    if has("app.wasm") {
-        return Ok(Ok("app.wasm".to_owned()));
-    }
-    if let Some(project) = PROJECTS.into_iter().find(|path| has(path)) {
-        return Ok(Err(format!(
-            "there is no app.wasm and no [wasm] component in berth.toml, and {project} says that the app is built from source"
-        )));
-    }
-    let mut found = source::glob(&["*.wasm".to_owned()]);
-    Ok(match found.len() {
-        0 => Err("there is no app.wasm, no other .wasm file at the root and no [wasm] component in berth.toml".to_owned()),
-        1 => Ok(found.swap_remove(0)),
-        _ => Err(format!("there are several .wasm files at the root ({}); name one in berth.toml: [wasm] component = \"…\"", found.join(", "))),
     })
 }
 
 impl Detect for Wasm {
     fn detect(_: Context) -> Result<Outcome, Failure> {
-        match component()? {
+        match origin(&settings::table("wasm")?)? {
             Ok(_) => pass(vec![plan(&[], &[])]),
             Err(reason) => fail(reason),
         }
@@ -62,8 +62,17 @@ impl Detect for Wasm {
 
 impl Build for Wasm {
     fn build(_: Context, _: Vec<Require>) -> Result<Output, Failure> {
-        let path = component()?.map_err(|reason| failure("no-component", reason))?;
-        log::header(&format!("Wasm app: {path}"));
+        let origin =
+            origin(&settings::table("wasm")?)?.map_err(|reason| failure("no-component", reason))?;
+        let path = match origin {
+            Origin::Committed(path) => {
+                log::header(&format!("Wasm app: {path}"));
+                path
+            }
+            Origin::Rust(project) => project.build()?,
+            Origin::JavaScript(project) => project.build()?,
+            Origin::Python(project) => project.build()?,
+        };
         Ok(Output { component: Some(path), workspace: false, ..output() })
     }
 }

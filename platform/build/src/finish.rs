@@ -16,10 +16,8 @@ use crate::manifest::{Proposed, merge};
 use crate::request::{Outcome, stack_digest};
 use crate::session::{Contents, Layer, Session, State, layer_path, layer_ref};
 use crate::state::{Restored, State as Stored};
-use crate::{BuildError, tree};
+use crate::{BuildError, component, tree};
 
-/// Largest component, as the app engine takes it.
-const COMPONENT_BYTES_MAX: u64 = 128 << 20;
 const LABEL_BYTES_MAX: usize = 64 << 10;
 
 /// Seals what is to be kept and puts the output together.
@@ -31,9 +29,13 @@ pub(crate) async fn finish(
 ) -> Result<Outcome, BuildError> {
     let begun = Instant::now();
     let state = &mut *session.state.lock().await;
-    let component = outputs.iter().rev().find_map(|(_, output)| output.component.clone());
-    let runtime = match &component {
-        Some(path) => wasm(&session, path).await?,
+    let component =
+        outputs.iter().rev().find_map(|(id, output)| Some((id, output.component.as_deref()?)));
+    let runtime = match component {
+        Some((id, path)) => {
+            session.deliver(state).await?;
+            component::store(&session, state, id, path).await?
+        }
         None => Runtime::Container,
     };
     let proposed =
@@ -42,7 +44,11 @@ pub(crate) async fn finish(
     if component.is_none() && manifest.processes.is_empty() {
         session.log.warning("Nothing says what to run: no buildpack found a process to start. Add a Procfile with a line such as 'web: COMMAND'.");
     }
-    let sealed = if component.is_some() { Vec::new() } else { seal(&session, state).await? };
+    if component.is_some() {
+        // The image of a Wasm app has no files; its layers serve the next build alone.
+        state.layers.values_mut().for_each(|layer| layer.kinds.launch = false);
+    }
+    let sealed = seal(&session, state).await?;
 
     let mut env = environment::of_image();
     let mut layers =
@@ -101,18 +107,6 @@ pub(crate) async fn finish(
     })
 }
 
-/// The component of a Wasm app becomes a blob of its own.
-async fn wasm(session: &Arc<Session>, path: &str) -> Result<Runtime, BuildError> {
-    let bytes = session.archive.read(path, COMPONENT_BYTES_MAX)?;
-    berth_extensions::check_app(&bytes)
-        .map_err(|refusal| BuildError::Component(format!("{path}: {refusal}.")))?;
-    let blobs = session.blobs.clone();
-    let stored =
-        tokio::task::spawn_blocking(move || blobs.put(bytes.as_slice(), COMPONENT_BYTES_MAX)).await;
-    let (component, _) = stored.map_err(BuildError::platform("store the component"))??;
-    Ok(Runtime::Wasm { component })
-}
-
 /// Every layer for the image or the next build, in the order of buildpacks and names.
 async fn seal(
     session: &Arc<Session>,
@@ -137,7 +131,8 @@ async fn seal(
     Ok(sealed)
 }
 
-async fn seal_layer(
+/// One layer, wherever its contents are.
+pub(crate) async fn seal_layer(
     session: &Arc<Session>,
     state: &State,
     key: &(String, String),

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 /// What the platform brings; written by `cargo run -p berth-build --example inventory`.
-const BUILT_IN: [(&str, &str); 7] = [
+const BUILT_IN: [(&str, &str); 8] = [
     ("node.json", include_str!("../inventory/node.json")),
     ("npm.json", include_str!("../inventory/npm.json")),
     ("pnpm.json", include_str!("../inventory/pnpm.json")),
     ("python.json", include_str!("../inventory/python.json")),
+    ("rust.json", include_str!("../inventory/rust.json")),
     ("uv.json", include_str!("../inventory/uv.json")),
     ("yarn-berry.json", include_str!("../inventory/yarn-berry.json")),
     ("yarn.json", include_str!("../inventory/yarn.json")),

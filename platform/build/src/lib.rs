@@ -8,6 +8,7 @@
 
 mod archive;
 mod builder;
+mod component;
 mod container;
 mod dated;
 mod detect;

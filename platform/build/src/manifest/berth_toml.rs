@@ -12,6 +12,8 @@ use toml::de::{DeString, DeTable, DeValue};
 use super::{ManifestError, line_of, unknown_key};
 
 const FILE: &str = "berth.toml";
+/// What a Wasm app can be built from.
+const LANGUAGES: [&str; 3] = ["javascript", "python", "rust"];
 /// Entries of a list in `[wasm]`.
 const LIST_MAX: usize = 100;
 /// Bytes that a Wasm app may ask for.
@@ -168,9 +170,30 @@ impl<'i> File<'_> {
     }
 
     fn wasm(&self, section: &Table<'i>, wasm: &mut WasmSettings) -> Result<(), ManifestError> {
-        const KEYS: [&str; 6] = ["component", "cpu_ms", "http", "memory", "requests", "secrets"];
+        const KEYS: [&str; 8] =
+            ["build", "component", "cpu_ms", "http", "main", "memory", "requests", "secrets"];
+        let there = |name: &str| section.iter().any(|(key, _)| key.get_ref() == name);
         for (key, value) in self.keys(section, &KEYS)? {
             match key.get_ref().as_ref() {
+                "build" => {
+                    let language = self.string(key, value)?;
+                    if !LANGUAGES.contains(&language.as_str()) {
+                        return Err(self.wrong(key, "\"javascript\", \"python\" or \"rust\""));
+                    }
+                    if there("component") {
+                        return Err(self.error(key.span(), "'build' makes the component, so there is none to name with 'component'. Keep one of the two."));
+                    }
+                }
+                "main" => {
+                    let path = self.string(key, value)?;
+                    let plain = path.strip_prefix("./").unwrap_or(&path);
+                    if !plain.split('/').all(is_plain) {
+                        return Err(self.wrong(key, "the path of a file in the commit, such as \"src/app.py\", of letters, digits, '.', '_' and '-'"));
+                    }
+                    if !there("build") {
+                        return Err(self.error(key.span(), "'main' is read where the app is built from source. Write [wasm] build = \"javascript\" or \"python\" too."));
+                    }
+                }
                 "http" => wasm.http = self.parsed(key, value)?,
                 "secrets" => wasm.secrets = self.parsed(key, value)?,
                 "memory" => {
@@ -318,6 +341,12 @@ impl<'i> File<'_> {
     }
 }
 
+/// A part of a path that can stand in a command or a program as it is.
+fn is_plain(part: &str) -> bool {
+    !matches!(part, "" | "." | "..")
+        && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
 fn is_variable(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())
@@ -331,118 +360,4 @@ pub(super) fn is_url_path(path: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bad(text: &str) -> String {
-        BerthToml::parse(text).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn every_key_is_read() {
-        let settings = BerthToml::parse(
-            r#"
-            [build]
-            buildpacks = ["node", "static"]
-            env = { NODE_ENV = "production" }
-            [processes.web]
-            command = "node server.js --port $PORT"
-            check = "/healthz?full=1"
-            directory = "server"
-            [processes.worker]
-            command = ["node", "worker.js"]
-            [release]
-            command = "node migrate.js"
-            [static]
-            root = "dist"
-            spa = true
-            [wasm]
-            component = "app.wasm"
-            http = ["api.example.com", "*.example.com:8443"]
-            secrets = ["STRIPE_KEY"]
-            memory = "128MiB"
-            cpu_ms = 1_000
-            requests = 16
-            [python]
-            app = "shop.web:app"
-            "#,
-        )
-        .unwrap();
-        assert_eq!(settings.buildpacks.unwrap(), ["node", "static"]);
-        assert_eq!(settings.build_env["NODE_ENV"], "production");
-        let web = &settings.processes[&"web".parse().unwrap()];
-        assert_eq!(web.command.as_deref().unwrap(), ["bash", "-c", "node server.js --port $PORT"]);
-        assert_eq!(
-            (web.check.as_deref(), web.directory.as_deref()),
-            (Some("/healthz?full=1"), Some("server"))
-        );
-        assert_eq!(
-            settings.processes[&"worker".parse().unwrap()].command.as_deref().unwrap(),
-            ["node", "worker.js"]
-        );
-        assert_eq!(settings.release.unwrap(), ["bash", "-c", "node migrate.js"]);
-        let wasm = settings.wasm;
-        let servers: Vec<_> = wasm.http.iter().map(ToString::to_string).collect();
-        assert_eq!(servers, ["api.example.com", "*.example.com:8443"]);
-        assert_eq!(wasm.secrets[0].as_str(), "STRIPE_KEY");
-        assert_eq!(wasm.memory, Some(ByteSize(128 << 20)));
-        assert_eq!((wasm.cpu_ms, wasm.requests), (Some(1000), Some(16)));
-    }
-
-    #[test]
-    fn an_unknown_key_is_an_error_with_its_line_and_the_nearest_key() {
-        assert_eq!(
-            bad("[build]\nbuildpack = []\n"),
-            "berth.toml, line 2: unknown key 'buildpack'. Did you mean 'buildpacks'?"
-        );
-        assert_eq!(
-            bad("\n[proceses.web]\ncommand = 'x'\n"),
-            "berth.toml, line 2: unknown key 'proceses'. Did you mean 'processes'?"
-        );
-        assert_eq!(
-            bad("[processes.web]\ncomand = 'x'"),
-            "berth.toml, line 2: unknown key 'comand'. Did you mean 'command'?"
-        );
-        assert!(bad("[kubernetes]\n").contains("There are: build, processes"));
-        assert_eq!(bad("wasm = 1"), "berth.toml, line 1: 'wasm' must be a table, [wasm].");
-    }
-
-    #[test]
-    fn values_of_another_type_or_range_are_refused() {
-        for (text, part) in [
-            ("[build]\nbuildpacks = 'node'", "a list of texts"),
-            ("[build]\nbuildpacks = []", "not empty"),
-            ("[build]\nbuildpacks = [1]", "in quotes"),
-            ("[build.env]\n'A B' = 'x'", "not the name of a variable"),
-            ("[build.env]\nA = 1", "in quotes"),
-            ("[processes.Web]\ncommand = 'x'", "process type"),
-            ("[processes.release]\ncommand = 'x'", "[release]"),
-            ("[processes.web]\ncommand = ' '", "not empty"),
-            ("[processes.web]\ncheck = 'healthz'", "path of a URL"),
-            ("[processes.web]\ncheck = \"/a b\"", "path of a URL"),
-            ("[processes.web]\ndirectory = '../x'", "below the app"),
-            ("[processes.web]\ndirectory = '/etc'", "below the app"),
-            ("[static]\nspa = 'yes'", "true or false"),
-            ("[static]\nroot = 1", "in quotes"),
-            ("[wasm]\nhttp = ['https://a.example']", "is not a server"),
-            ("[wasm]\nhttp = 'a.example'", "a list of texts"),
-            ("[wasm]\nsecrets = ['a b']", "'secrets'"),
-            ("[wasm]\nmemory = '128'", "from 1MiB"),
-            ("[wasm]\nmemory = 'big'", "is not a size"),
-            ("[wasm]\ncpu_ms = 0", "a whole number from 1"),
-            ("[wasm]\nrequests = '5'", "a whole number from 1"),
-            ("[wasm]\nhtp = []", "Did you mean 'http'"),
-            ("[build]\n[build]\n", "line 2"),
-            ("a = [", "line 1"),
-            ("[processes.web]\ncommand = \"a\\u0000b\"", "in quotes"),
-        ] {
-            let message = bad(text);
-            assert!(message.contains(part), "{text}: {message}");
-        }
-    }
-
-    #[test]
-    fn an_empty_file_says_nothing() {
-        assert_eq!(BerthToml::parse("").unwrap(), BerthToml::default());
-    }
-}
+mod tests;

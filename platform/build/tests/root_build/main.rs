@@ -7,3 +7,4 @@ mod failures;
 mod frameworks;
 mod platform;
 mod running;
+mod wasm;
