@@ -17,8 +17,8 @@ mod error;
 mod fetch;
 mod finish;
 mod host;
-mod inventory;
 mod installed;
+mod inventory;
 mod log;
 pub mod manifest;
 mod order;
@@ -29,12 +29,12 @@ mod session;
 mod state;
 mod steps;
 mod tree;
-
 pub mod trial;
+
 pub use archive::ArchiveError;
 pub use builder::Builder;
 pub use error::BuildError;
-pub use inventory::{Inventory, InventoryError};
 pub use installed::{Installed, Loaded};
+pub use inventory::{Inventory, InventoryError};
 pub use log::Log;
 pub use request::{Outcome, Request, Settings, Stack, StackSource, StepTime, memo_key};
