@@ -210,7 +210,9 @@ mod tests {
 
     #[test]
     fn a_noun_without_a_verb_is_its_list() {
-        for noun in ["addons", "apps", "buildpack", "drains", "ext", "keys", "tokens", "teams", "stacks"] {
+        for noun in
+            ["addons", "apps", "buildpack", "drains", "ext", "keys", "tokens", "teams", "stacks"]
+        {
             assert!(Arguments::try_parse_from(["berth", noun]).is_ok(), "{noun}");
         }
         for noun in ["ps", "config", "builds", "releases", "domains", "volumes"] {

@@ -30,8 +30,8 @@ pub use berth_container::Engine as EngineKind;
 pub use engine::{EngineError, Pool};
 pub use host::Extensions;
 pub use inspect::{
-    AppRefusal, BuildpackRefusal, ExtensionRefusal, buildpack_manifest, check_app, check_buildpack, check_extension,
-    extension_manifest,
+    AppRefusal, BuildpackRefusal, ExtensionRefusal, buildpack_manifest, check_app, check_buildpack,
+    check_extension, extension_manifest,
 };
 pub use limits::{Fault, GuestError, Limits, MemoryBudget};
 pub use worker::{LoadedApp, WorkerClient, WorkerError, WorkerOptions, WorkerStats};

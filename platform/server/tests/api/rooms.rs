@@ -15,8 +15,8 @@ use berth_model::{
 use berth_store::{BuildEnd, By, Store};
 use berthd::drains::DrainState;
 use berthd::http::{
-    ActionError, Actions, AddonActions, BuildpackActions, Doing, ExtensionActions, Input, Live, LogEntry, LogFilter,
-    LogStream, NewRun, Output, Session, StackPart, VolumeUse,
+    ActionError, Actions, AddonActions, BuildpackActions, Doing, ExtensionActions, Input, Live,
+    LogEntry, LogFilter, LogStream, NewRun, Output, Session, StackPart, VolumeUse,
 };
 use tokio::sync::{mpsc, watch};
 

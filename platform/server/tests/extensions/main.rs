@@ -11,11 +11,11 @@ mod guests;
 mod hooks;
 mod http;
 mod install;
-mod policies;
-mod recovery;
 #[path = "../api/packs.rs"]
 #[expect(dead_code, reason = "tests of the API use the rest of it")]
 mod packs;
+mod policies;
+mod recovery;
 #[path = "../api/rooms.rs"]
 #[expect(dead_code, reason = "tests of the API use the rest of it")]
 mod rooms;
