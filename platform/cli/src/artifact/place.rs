@@ -33,12 +33,6 @@ impl Place {
         self.digest.map_or_else(|| self.tag.clone(), |digest| digest.to_string())
     }
 
-    /// The host that is asked.
-    pub(super) fn server(&self) -> &str {
-        // Docker's own registry has two names.
-        if self.host == "docker.io" { "registry-1.docker.io" } else { &self.host }
-    }
-
     /// Whether the registry is on this machine.
     pub(super) fn is_loopback(&self) -> bool {
         is_loopback(match self.host.strip_prefix('[') {
@@ -174,7 +168,6 @@ mod tests {
         let text = format!("registry.example/acme/notify:1@{wanted}");
         let both: Place = text.parse().unwrap();
         assert_eq!((both.to_string(), both.version()), (by_digest, wanted.to_string()));
-        assert_eq!("docker.io/a/b".parse::<Place>().unwrap().server(), "registry-1.docker.io");
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl<'p> Registry<'p> {
         let http = if place.is_loopback() { http.no_proxy() } else { http };
         let http = http.build()?;
         let scheme = if is_plain(&http, place, &limits).await { "http" } else { "https" };
-        let base = format!("{scheme}://{}/v2/{}/", place.server(), place.name);
+        let base = format!("{scheme}://{}/v2/{}/", place.host, place.name);
         let base = base.parse().map_err(|_| Trouble::Odd("its address is none".to_owned()))?;
         Ok(Self { place, http, base, login, proof: None, limits })
     }
@@ -207,7 +207,7 @@ async fn is_plain(http: &reqwest::Client, place: &Place, limits: &Limits) -> boo
     if !place.is_loopback() {
         return false;
     }
-    let asked = http.get(format!("http://{}/v2/", place.server())).send();
+    let asked = http.get(format!("http://{}/v2/", place.host)).send();
     // One with TLS answers a 400, or nothing.
     within(limits.answer, asked)
         .await
