@@ -67,7 +67,10 @@ impl Project {
             );
         }
         self.toolchain()?;
-        let made = layers::open(COMPONENT, &[])?.path() + "/" + FILE;
+        let component = layers::open(COMPONENT, &[])?;
+        // An earlier commit may have been built from another language, which keeps it.
+        component.clear();
+        let made = component.path() + "/" + FILE;
         let options = if locked { "--locked" } else { "" };
         let step = Step::new(&["sh", "-euc", BUILD, "build", options, &made])
             .title(&format!("cargo build --release --target wasm32-wasip2 {options}"))

@@ -1,5 +1,7 @@
 //! `berth ext push` and `pull` against Debian's `docker-registry`, and with `skopeo` at the other end.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod logins;
 mod others;
 mod server;
