@@ -110,10 +110,13 @@ fn a_buildpack_from_elsewhere_is_added_builds_and_is_removed_while_the_platform_
     assert_eq!(answer(&platform), "Hello from C\n");
     assert!(list(&platform).contains(&("acme-make".to_owned(), "added".to_owned())));
 
-    // After `kill -9` it is there still; the same source is not built again.
+    // After `kill -9` it is there still. What was built since there is a stack is not built again.
     platform.kill();
     platform.serve().unwrap();
+    assert!(list(&platform).contains(&("acme-make".to_owned(), "added".to_owned())));
     repository.commit("Nothing new");
+    repository.deploy(&platform, "hello");
+    repository.commit("Nothing new again");
     let said = repository.deploy(&platform, "hello");
     assert!(said.contains("Nothing changed since an earlier build"), "{said}");
 
