@@ -42,7 +42,7 @@ fn operations() -> BTreeSet<String> {
         .collect()
 }
 
-fn body(operation: &str) -> Option<Value> {
+fn body(api: &Api, operation: &str) -> Option<Value> {
     Some(match operation {
         "POST /v1/apps" => json!({"name": "new", "team": "default"}),
         "PATCH /v1/apps/{app}" => json!({"name": "renamed"}),
@@ -57,6 +57,9 @@ fn body(operation: &str) -> Option<Value> {
             json!({"name": "new", "public_key": KEY, "team": "default", "role": "viewer"})
         }
         "POST /v1/tokens" => json!({"name": "new", "team": "default", "role": "viewer"}),
+        "POST /v1/addons" => json!({"kind": "test.store", "name": "new", "team": "default"}),
+        "POST /v1/addons/{addon}/attachments" => json!({"app": "hello"}),
+        "POST /v1/addons/{addon}/restore" => json!({"backup": api.backup}),
         "POST /v1/drains" => json!({"app": "hello", "url": "syslog+tls://logs.example.com"}),
         "POST /v1/teams" => json!({"name": "new"}),
         "POST /v1/extensions/{extension}/grant" => json!({"accept": "0123456789abcdef"}),
@@ -83,6 +86,8 @@ fn path(api: &Api, path: &str) -> String {
         .replace("{key}", &api.key)
         .replace("{token}", &api.token)
         .replace("{drain}", &api.drain)
+        .replace("{addon}", "cache")
+        .replace("{backup}", &api.backup)
         .replace("{extension}", "test.hook")
         .replace("{secret}", "token")
         .replace("{buildpack}", "acme-make")
@@ -93,7 +98,7 @@ fn path(api: &Api, path: &str) -> String {
 async fn status(api: &Api, operation: &str, caller: &str) -> u16 {
     let (method, template) = operation.split_once(' ').unwrap();
     let mut request = api.request(caller, method, &path(api, template));
-    if let Some(body) = body(operation) {
+    if let Some(body) = body(api, operation) {
         request = request.json(&body);
     } else if let Some(component) = match operation {
         "POST /v1/extensions" => Some(component("test.new", "token")),
@@ -112,9 +117,9 @@ async fn status(api: &Api, operation: &str, caller: &str) -> u16 {
     request.send().await.unwrap().status().as_u16()
 }
 
-/// The API with an extension that has a secret, and a buildpack.
+/// The API with an extension that has a secret, a buildpack, and an add-on with a backup.
 async fn with_components() -> Api {
-    let api = Api::start().await;
+    let mut api = Api::start().await;
     let extensions = Shelf::new(api.store.clone());
     let (row, _) =
         extensions.install(component("test.hook", "token"), Choice::default(), by()).await.unwrap();
@@ -122,6 +127,10 @@ async fn with_components() -> Api {
     extensions.set_secret(row.id, "token".to_owned(), secret, by()).await.unwrap();
     let buildpacks = Packs::new(api.store.clone());
     buildpacks.add(packs::component("acme-make"), false, by()).await.unwrap();
+    let make = json!({"kind": "test.store", "name": "cache", "team": "default"});
+    api.must("owner", "POST", "/v1/addons", Some(make)).await;
+    let made = api.must("owner", "POST", "/v1/addons/cache/backups", None).await;
+    api.backup = made["id"].as_str().unwrap().to_owned();
     api
 }
 

@@ -12,6 +12,7 @@ mod packs;
 mod rooms;
 mod sessions;
 mod shelf;
+mod stores;
 mod streams;
 mod volumes;
 
@@ -49,6 +50,8 @@ struct Api {
     /// The drain that operations on drains are tried on.
     drain: String,
     key: String,
+    /// The backup that operations on backups are tried on, where there is an add-on.
+    backup: String,
     _folder: tempfile::TempDir,
 }
 
@@ -112,6 +115,7 @@ impl Api {
             token,
             drain,
             key,
+            backup: String::new(),
             _folder: folder,
         }
     }

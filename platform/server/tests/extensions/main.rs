@@ -22,6 +22,8 @@ mod rooms;
 #[path = "../api/shelf.rs"]
 #[expect(dead_code, reason = "the registry stands in its place here")]
 mod shelf;
+#[path = "../api/stores.rs"]
+mod stores;
 mod support;
 
 use support::by;
