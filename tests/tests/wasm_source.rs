@@ -24,8 +24,9 @@ fn pushed_and_changed(sample: &str, file: &str, language: &str) {
 
     let path = repository.path().join(file);
     let source = std::fs::read_to_string(&path).unwrap();
-    assert!(source.contains(" from "), "{source}");
-    repository.write(file, source.replace(" from ", " again from "));
+    let said = format!(" from {language}");
+    assert!(source.contains(&said), "{source}");
+    repository.write(file, source.replace(&said, &format!(" again{said}")));
     repository.commit("A change");
     let said = repository.deploy(&platform, "app");
     assert!(said.contains("kept from the last build"), "{said}");
