@@ -113,13 +113,15 @@ pub async fn serve(
     Ok(())
 }
 
+/// The address of an add-on, by its name.
+type Addons = Box<dyn Fn(&str) -> Option<Ipv4Addr> + Send + Sync>;
+
 /// What every query shares.
 struct Names {
     settings: NameSettings,
     servers: Servers,
     instances: Instances,
-    /// The address of an add-on, by its name.
-    addons: Box<dyn Fn(&str) -> Option<Ipv4Addr> + Send + Sync>,
+    addons: Addons,
     queries: Arc<Places>,
     connections: Arc<Places>,
     stop: CancellationToken,
