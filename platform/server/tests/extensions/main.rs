@@ -20,7 +20,6 @@ mod recovery;
 #[expect(dead_code, reason = "tests of the API use the rest of it")]
 mod rooms;
 #[path = "../api/shelf.rs"]
-#[expect(dead_code, reason = "the registry stands in its place here")]
 mod shelf;
 #[path = "../api/stores.rs"]
 mod stores;
