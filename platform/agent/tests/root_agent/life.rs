@@ -142,7 +142,8 @@ async fn a_command_that_is_not_there_ends_with_127_and_says_so() {
 async fn a_lot_of_output_is_kept_in_order_and_bounded() {
     let platform = Platform::new();
     const LINES: u64 = 150_000;
-    let script = format!("seq -f %0200.0f {LINES}");
+    let script =
+        format!("awk 'BEGIN {{ for (i = 1; i <= {LINES}; i++) printf \"%0200d\\n\", i }}'");
     let started =
         platform.start(platform.request(app(1), Role::Run), &shell(&script)).await.unwrap();
     platform.end_of(started.instance).await;
