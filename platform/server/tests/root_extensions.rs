@@ -144,7 +144,9 @@ async fn what_the_compiler_refuses_is_told_and_nothing_is_installed() {
 async fn a_component_that_takes_too_much_memory_to_compile_is_refused_and_the_next_is_installed() {
     let host = Host::start();
     let registry = host.registry().await;
-    let refused = registry.install(bomb(), Choice::default(), by()).await.unwrap_err();
+    let accept = Some(registry.review(bomb()).await.unwrap().hash);
+    let choice = Choice { accept, ..Choice::default() };
+    let refused = registry.install(bomb(), choice, by()).await.unwrap_err();
     assert!(matches!(refused, ExtensionError::Compile(_)), "{refused}");
     assert!(refused.to_string().contains("more memory to compile"), "{refused}");
     // Nothing of it is left in the cache.
@@ -155,15 +157,19 @@ async fn a_component_that_takes_too_much_memory_to_compile_is_refused_and_the_ne
     assert!(registry.install(component, choice, by()).await.unwrap().1);
 }
 
-/// A hook of 3.5 MB whose only function has no end of values that depend on one another: to compile
-/// it takes more than a gigabyte.
+/// A small hook with a thousand loops in one another and five thousand variables that each of them
+/// may change: the compiler keeps track of five million values.
 fn bomb() -> Vec<u8> {
-    let step =
-        "local.get 0 local.get 1 i32.mul local.set 1 local.get 1 local.get 0 i32.xor local.set 0 ";
+    const LOOPS: usize = 1_000;
+    const LOCALS: usize = 5_000;
+    let step = |n: usize| format!("local.get {n} local.get 0 i32.add local.set {n} ");
     let module = format!(
-        "(component (core module $m (func (param i32 i32) (result i32) {} local.get 0))
+        "(component (core module $m (func (param i32) (local {}) {} {} {}))
          (instance $i) (export \"berth:hook/handler@0.1.0\" (instance $i)))",
-        step.repeat(250_000)
+        "i32 ".repeat(LOCALS),
+        "loop ".repeat(LOOPS),
+        (1..=LOCALS).map(step).collect::<String>(),
+        "local.get 0 br_if 0 end ".repeat(LOOPS),
     );
     let manifest = "[extension]\nid = \"test.bomb\"\nversion = \"0.1.0\"\nkind = \"hook\"\n\
          api = \"berth:hook@0.1.0\"\ndescription = \"Never ends.\"\n\
