@@ -250,37 +250,26 @@ fn entry(package: &str, line: &str) -> Result<inventory::Entry, Failure> {
 
 /// Node for the tools; the app itself does not run on it.
 fn node() -> Result<String, Failure> {
-    let entry = entry(NODE, NODE_LINE)?;
-    let key = json!({ "recipe": RECIPE, "node": entry.version });
-    let (layer, same) = layer("node", &["cache"], &key)?;
-    let path = layer.path();
-    if !same {
-        let archive = tools::fetch("node", NODE, &entry.version, &entry.integrity)?;
-        unpack(
-            "node",
-            &path,
-            &format!("tar -xzf {archive} --strip-components=1 --no-same-owner package/bin/node\n"),
-        )?;
-    }
-    Ok(format!("{path}/bin/node"))
+    let inventory::Entry { version, integrity, .. } = entry(NODE, NODE_LINE)?;
+    program("node", NODE, &version, &integrity)
 }
 
 fn esbuild() -> Result<String, Failure> {
     let (package, version, integrity) = ESBUILD;
-    let (layer, same) =
-        layer("esbuild", &["cache"], &json!({ "recipe": RECIPE, "version": version }))?;
+    program("esbuild", package, version, integrity)
+}
+
+/// A layer with the one program of a package.
+fn program(name: &str, package: &str, version: &str, integrity: &str) -> Result<String, Failure> {
+    let (layer, same) = layer(name, &["cache"], &json!({ "recipe": RECIPE, "version": version }))?;
     let path = layer.path();
     if !same {
         let archive = tools::fetch("node", package, version, integrity)?;
-        unpack(
-            "esbuild",
-            &path,
-            &format!(
-                "tar -xzf {archive} --strip-components=1 --no-same-owner package/bin/esbuild\n"
-            ),
-        )?;
+        let script =
+            format!("tar -xzf {archive} --strip-components=1 --no-same-owner package/bin/{name}\n");
+        unpack(name, &path, &script)?;
     }
-    Ok(format!("{path}/bin/esbuild"))
+    Ok(format!("{path}/bin/{name}"))
 }
 
 fn componentize() -> Result<String, Failure> {

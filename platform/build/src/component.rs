@@ -12,7 +12,7 @@ use berth_blobs::tar::{Caps, Kind, Reader};
 use berth_model::{Digest, Runtime};
 
 use crate::BuildError;
-use crate::finish::seal_layer;
+use crate::finish::{Ready, seal_layer};
 use crate::session::{Session, State};
 use crate::tree::is_relative;
 
@@ -20,18 +20,19 @@ use crate::tree::is_relative;
 const BYTES_MAX: u64 = 128 << 20;
 
 /// Makes a blob of what a buildpack names as the component. A relative path is one of the source,
-/// an absolute one lies in a layer of the buildpack.
+/// an absolute one lies in a layer of the buildpack, which is `ready` then.
 ///
 /// # Errors
 /// There is no such file, it is too large, or it is no component that can be an app.
 pub(crate) async fn store(
     session: &Arc<Session>,
     state: &State,
+    ready: &mut Ready,
     buildpack: &str,
     path: &str,
 ) -> Result<Runtime, BuildError> {
     let bytes = if path.starts_with('/') {
-        made(session, state, buildpack, path).await?
+        made(session, state, ready, buildpack, path).await?
     } else {
         session.archive.read(path, BYTES_MAX)?
     };
@@ -47,6 +48,7 @@ pub(crate) async fn store(
 async fn made(
     session: &Arc<Session>,
     state: &State,
+    ready: &mut Ready,
     buildpack: &str,
     path: &str,
 ) -> Result<Vec<u8>, BuildError> {
@@ -62,8 +64,10 @@ async fn made(
         return Err(wrong("whose layer it did not open"));
     };
     let sealed = seal_layer(session, state, &key, layer).await?;
+    let layer = sealed.diff_id;
+    ready.insert(key, sealed);
     let (blobs, file) = (session.blobs.clone(), path.trim_start_matches('/').to_owned());
-    let found = tokio::task::spawn_blocking(move || find(&blobs, &sealed.diff_id, &file)).await;
+    let found = tokio::task::spawn_blocking(move || find(&blobs, &layer, &file)).await;
     match found.map_err(BuildError::platform("read the component"))?? {
         Found::File(bytes) => Ok(bytes),
         Found::TooLarge(bytes) => Err(BuildError::Component(format!(

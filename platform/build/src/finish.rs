@@ -20,6 +20,9 @@ use crate::{BuildError, component, tree};
 
 const LABEL_BYTES_MAX: usize = 64 << 10;
 
+/// Layers that were sealed before the end, by buildpack and name.
+pub(crate) type Ready = BTreeMap<(String, String), Restored>;
+
 /// Seals what is to be kept and puts the output together.
 pub(crate) async fn finish(
     session: Arc<Session>,
@@ -31,10 +34,11 @@ pub(crate) async fn finish(
     let state = &mut *session.state.lock().await;
     let component =
         outputs.iter().rev().find_map(|(id, output)| Some((id, output.component.as_deref()?)));
+    let mut ready = Ready::new();
     let runtime = match component {
         Some((id, path)) => {
             session.deliver(state).await?;
-            component::store(&session, state, id, path).await?
+            component::store(&session, state, &mut ready, id, path).await?
         }
         None => Runtime::Container,
     };
@@ -48,7 +52,7 @@ pub(crate) async fn finish(
         // The image of a Wasm app has no files; its layers serve the next build alone.
         state.layers.values_mut().for_each(|layer| layer.kinds.launch = false);
     }
-    let sealed = seal(&session, state).await?;
+    let sealed = seal(&session, state, ready).await?;
 
     let mut env = environment::of_image();
     let mut layers =
@@ -111,6 +115,7 @@ pub(crate) async fn finish(
 async fn seal(
     session: &Arc<Session>,
     state: &mut State,
+    mut ready: Ready,
 ) -> Result<Vec<((String, String), Restored)>, BuildError> {
     session.deliver(state).await?;
     let order = state.order.clone();
@@ -124,7 +129,10 @@ async fn seal(
             else {
                 continue;
             };
-            let one = seal_layer(session, state, &key, layer).await?;
+            let one = match ready.remove(&key) {
+                Some(one) => one,
+                None => seal_layer(session, state, &key, layer).await?,
+            };
             sealed.push((key, one));
         }
     }

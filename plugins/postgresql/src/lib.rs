@@ -1,32 +1,7 @@
 //! PostgreSQL from Debian's packages. One database `app`, owned by the role `app`; the superuser
 //! is reached from inside its own container only.
 
-/// Generated from `platform/wit`.
-#[allow(missing_docs, unreachable_pub, clippy::allow_attributes, reason = "generated")]
-mod bindings {
-    wit_bindgen::generate!({
-        inline: "
-            package berth:extension;
-            world extension {
-                import berth:log/log@0.1.0;
-                import berth:config/config@0.1.0;
-                export berth:addon/provider@0.1.0;
-            }
-        ",
-        path: [
-            "../../platform/wit/types",
-            "../../platform/wit/log",
-            "../../platform/wit/config",
-            "../../platform/wit/addon",
-        ],
-        world: "berth:extension/extension",
-        generate_all,
-    });
-}
-
-use bindings::exports::berth::addon::provider::{
-    Error, Guest, Process, Request, Secret, Spec, Task, Volume,
-};
+use berth_addon_kit::{Error, Guest, Options, Request, Server, Spec, Task, spec, task};
 
 const PORT: u16 = 5432;
 
@@ -99,69 +74,28 @@ struct Postgresql;
 impl Guest for Postgresql {
     fn provision(request: Request) -> Result<Spec, Error> {
         let options = Options::of(&request)?;
-        Ok(Spec {
-            processes: vec![Process {
-                name: "postgresql".to_owned(),
-                packages: vec!["postgresql-15".to_owned()],
-                command: shell(START),
-                volumes: vec![Volume {
-                    name: "data".to_owned(),
-                    path: "/data".to_owned(),
-                    size_mib: options.size_mib,
-                    extra: Vec::new(),
-                }],
-                port: Some(PORT),
-                memory_mib: options.memory_mib,
-                extra: Vec::new(),
-            }],
-            environment: vec![(
-                "SHARED_BUFFERS_MIB".to_owned(),
-                (options.memory_mib / 4).to_string(),
-            )],
-            secrets: vec![Secret { name: "PASSWORD".to_owned(), length: 32, extra: Vec::new() }],
-            exports: vec![(
-                "DATABASE_URL".to_owned(),
+        Ok(spec(Server {
+            name: "postgresql",
+            package: "postgresql-15",
+            start: START,
+            port: PORT,
+            memory_mib: options.memory_mib,
+            size_mib: options.size_mib,
+            variable: ("SHARED_BUFFERS_MIB", options.memory_mib / 4),
+            export: (
+                "DATABASE_URL",
                 format!("postgres://app:${{secret:PASSWORD}}@${{host}}:{PORT}/app"),
-            )],
-            extra: Vec::new(),
-        })
+            ),
+        }))
     }
 
     fn backup(_: Request) -> Result<Task, Error> {
-        Ok(Task { command: shell(BACKUP), extra: Vec::new() })
+        Ok(task(BACKUP))
     }
 
     fn restore(_: Request) -> Result<Task, Error> {
-        Ok(Task { command: shell(RESTORE), extra: Vec::new() })
+        Ok(task(RESTORE))
     }
 }
 
-fn shell(script: &str) -> Vec<String> {
-    ["bash", "-c", script].map(str::to_owned).to_vec()
-}
-
-/// What was chosen; the platform has checked it and put the defaults in.
-struct Options {
-    size_mib: u32,
-    memory_mib: u32,
-}
-
-impl Options {
-    fn of(request: &Request) -> Result<Self, Error> {
-        let refused = |message: String| Error {
-            code: "invalid".to_owned(),
-            message,
-            retry: false,
-            extra: Vec::new(),
-        };
-        let value: serde_json::Value = serde_json::from_str(&request.options)
-            .map_err(|error| refused(format!("the options are no JSON: {error}")))?;
-        let number = |name: &str| {
-            let number = value[name].as_u64().and_then(|number| u32::try_from(number).ok());
-            number.ok_or_else(|| refused(format!("the option {name} is missing")))
-        };
-        Ok(Self { size_mib: number("size-mib")?, memory_mib: number("memory-mib")? })
-    }
-}
-
-bindings::export!(Postgresql with_types_in bindings);
+berth_addon_kit::export!(Postgresql with_types_in berth_addon_kit::bindings);

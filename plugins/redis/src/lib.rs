@@ -1,32 +1,7 @@
 //! Redis from Debian's packages. Every write is in its append-only file, which is brought to the
 //! disk once a second.
 
-/// Generated from `platform/wit`.
-#[allow(missing_docs, unreachable_pub, clippy::allow_attributes, reason = "generated")]
-mod bindings {
-    wit_bindgen::generate!({
-        inline: "
-            package berth:extension;
-            world extension {
-                import berth:log/log@0.1.0;
-                import berth:config/config@0.1.0;
-                export berth:addon/provider@0.1.0;
-            }
-        ",
-        path: [
-            "../../platform/wit/types",
-            "../../platform/wit/log",
-            "../../platform/wit/config",
-            "../../platform/wit/addon",
-        ],
-        world: "berth:extension/extension",
-        generate_all,
-    });
-}
-
-use bindings::exports::berth::addon::provider::{
-    Error, Guest, Process, Request, Secret, Spec, Task, Volume,
-};
+use berth_addon_kit::{Error, Guest, Options, Request, Server, Spec, Task, spec, task};
 
 const PORT: u16 = 6379;
 /// What the server needs beside keys and values: buffers, and pages that change while a child
@@ -92,66 +67,25 @@ struct Redis;
 impl Guest for Redis {
     fn provision(request: Request) -> Result<Spec, Error> {
         let options = Options::of(&request)?;
-        Ok(Spec {
-            processes: vec![Process {
-                name: "redis".to_owned(),
-                packages: vec!["redis-server".to_owned(), "redis-tools".to_owned()],
-                command: shell(START),
-                volumes: vec![Volume {
-                    name: "data".to_owned(),
-                    path: "/data".to_owned(),
-                    size_mib: options.size_mib,
-                    extra: Vec::new(),
-                }],
-                port: Some(PORT),
-                memory_mib: options.memory_mib * 2 + OVERHEAD_MIB,
-                extra: Vec::new(),
-            }],
-            environment: vec![("MAXMEMORY_MIB".to_owned(), options.memory_mib.to_string())],
-            secrets: vec![Secret { name: "PASSWORD".to_owned(), length: 32, extra: Vec::new() }],
-            exports: vec![(
-                "REDIS_URL".to_owned(),
-                format!("redis://:${{secret:PASSWORD}}@${{host}}:{PORT}/0"),
-            )],
-            extra: Vec::new(),
-        })
+        Ok(spec(Server {
+            name: "redis",
+            package: "redis-server",
+            start: START,
+            port: PORT,
+            memory_mib: options.memory_mib * 2 + OVERHEAD_MIB,
+            size_mib: options.size_mib,
+            variable: ("MAXMEMORY_MIB", options.memory_mib),
+            export: ("REDIS_URL", format!("redis://:${{secret:PASSWORD}}@${{host}}:{PORT}/0")),
+        }))
     }
 
     fn backup(_: Request) -> Result<Task, Error> {
-        Ok(Task { command: shell(BACKUP), extra: Vec::new() })
+        Ok(task(BACKUP))
     }
 
     fn restore(_: Request) -> Result<Task, Error> {
-        Ok(Task { command: shell(RESTORE), extra: Vec::new() })
+        Ok(task(RESTORE))
     }
 }
 
-fn shell(script: &str) -> Vec<String> {
-    ["bash", "-c", script].map(str::to_owned).to_vec()
-}
-
-/// What was chosen; the platform has checked it and put the defaults in.
-struct Options {
-    size_mib: u32,
-    memory_mib: u32,
-}
-
-impl Options {
-    fn of(request: &Request) -> Result<Self, Error> {
-        let refused = |message: String| Error {
-            code: "invalid".to_owned(),
-            message,
-            retry: false,
-            extra: Vec::new(),
-        };
-        let value: serde_json::Value = serde_json::from_str(&request.options)
-            .map_err(|error| refused(format!("the options are no JSON: {error}")))?;
-        let number = |name: &str| {
-            let number = value[name].as_u64().and_then(|number| u32::try_from(number).ok());
-            number.ok_or_else(|| refused(format!("the option {name} is missing")))
-        };
-        Ok(Self { size_mib: number("size-mib")?, memory_mib: number("memory-mib")? })
-    }
-}
-
-bindings::export!(Redis with_types_in bindings);
+berth_addon_kit::export!(Redis with_types_in berth_addon_kit::bindings);

@@ -1,5 +1,6 @@
 //! Proving to a registry who one is: what it asks for (RFC 9110, 11.6.1), and what it is given.
 
+use http_auth::ChallengeRef;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 use serde::Deserialize;
@@ -27,21 +28,18 @@ struct Challenge {
 }
 
 impl Challenge {
-    /// Reads the first challenge of a header's value.
-    fn parse(value: &str) -> Option<Self> {
-        let (scheme, mut rest) = value.trim().split_once(' ').unwrap_or((value.trim(), ""));
-        let mut parameters = Vec::new();
-        loop {
-            rest = rest.trim_start_matches([' ', ',']);
-            let Some((key, after)) = rest.split_once('=') else { break };
-            let (value, after) = match after.strip_prefix('"') {
-                Some(quoted) => quoted.split_once('"')?,
-                None => after.split_once(',').unwrap_or((after, "")),
-            };
-            parameters.push((key.trim().to_ascii_lowercase(), value.to_owned()));
-            rest = after;
-        }
-        (!scheme.is_empty()).then(|| Self { scheme: scheme.to_ascii_lowercase(), parameters })
+    /// Reads the challenges of a header's value; one that is odd makes all of them none.
+    fn all(value: &str) -> Vec<Self> {
+        let read = |challenge: ChallengeRef<'_>| Self {
+            scheme: challenge.scheme.to_ascii_lowercase(),
+            parameters: challenge
+                .params
+                .iter()
+                .map(|(key, value)| (key.to_ascii_lowercase(), value.to_unescaped()))
+                .collect(),
+        };
+        let all = http_auth::parse_challenges(value).unwrap_or_default();
+        all.into_iter().map(read).collect()
     }
 
     fn get(&self, name: &str) -> Option<&str> {
@@ -67,7 +65,7 @@ pub(super) async fn obtain(
 ) -> Result<Proof, Trouble> {
     let values = headers.get_all(WWW_AUTHENTICATE).into_iter();
     let challenges: Vec<Challenge> =
-        values.filter_map(|value| Challenge::parse(value.to_str().ok()?)).collect();
+        values.filter_map(|value| value.to_str().ok()).flat_map(Challenge::all).collect();
     let of = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
     match (of("bearer"), of("basic"), login) {
         (Some(bearer), ..) => token(http, bearer, login, limits).await.map(Proof::Token),
@@ -139,19 +137,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_challenge_is_read_with_commas_in_its_values() {
-        let value = "Bearer realm=\"https://auth.example/token\",service=\"reg\", \
+    fn challenges_are_read_with_commas_in_their_values_and_several_in_one_header() {
+        let value = "Basic realm=here, charset=\"UTF-8\", \
+                     Bearer realm=\"https://auth.example/token\",service=\"reg\", \
                      scope=\"repository:a/b:pull,push\"";
-        let challenge = Challenge::parse(value).unwrap();
-        assert_eq!(challenge.scheme, "bearer");
-        assert_eq!(challenge.get("realm"), Some("https://auth.example/token"));
-        assert_eq!(challenge.get("scope"), Some("repository:a/b:pull,push"));
-        assert_eq!(challenge.get("nonce"), None);
-        let basic = Challenge::parse("Basic realm=here, charset=\"UTF-8\"").unwrap();
+        let [basic, bearer] = &Challenge::all(value)[..] else { panic!("{value}") };
         assert_eq!((basic.scheme.as_str(), basic.get("realm")), ("basic", Some("here")));
-        assert_eq!(Challenge::parse("Basic").unwrap().parameters, Vec::new());
+        assert_eq!(bearer.scheme, "bearer");
+        assert_eq!(bearer.get("realm"), Some("https://auth.example/token"));
+        assert_eq!(bearer.get("scope"), Some("repository:a/b:pull,push"));
+        assert_eq!(bearer.get("nonce"), None);
+        assert_eq!(Challenge::all("Basic")[0].parameters, Vec::new());
         for bad in ["", "Bearer realm=\"open"] {
-            assert_eq!(Challenge::parse(bad), None, "{bad}");
+            assert_eq!(Challenge::all(bad), Vec::new(), "{bad}");
         }
     }
 }
