@@ -39,8 +39,10 @@ impl Author {
             .arg("buildpack")
             .args(arguments)
             .current_dir(folder)
-            // What is compiled of the kit stays from run to run.
-            .env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("buildpacks"))
+            // What is compiled of the kit stays from run to run. What comes out is each author's
+            // own: two packages of one name would overwrite each other's.
+            .env("CARGO_BUILD_BUILD_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("buildpacks"))
+            .env("CARGO_TARGET_DIR", self.path().join("target"))
             .output()
             .unwrap();
         assert!(output.status.success(), "{arguments:?}\n{}", text(&output));

@@ -148,6 +148,8 @@ pub struct Limits {
     pub app_queue_max: usize,
     /// Idle connections kept per target. 64.
     pub pool_idle_per_target_max: usize,
+    /// Idle connections kept to the Wasm worker, for all its apps. 256.
+    pub pool_idle_worker_max: usize,
     /// Further attempts after a failed one. 2.
     pub retries_max: u32,
     /// Consecutive gateway errors that eject a target. 5.
@@ -175,6 +177,7 @@ impl Default for Limits {
             app_in_flight_max: 1024,
             app_queue_max: 1024,
             pool_idle_per_target_max: 64,
+            pool_idle_worker_max: 256,
             retries_max: 2,
             ejection_errors: 5,
             access_log_bytes_max: 10 * 1024 * 1024,

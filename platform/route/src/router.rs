@@ -28,7 +28,7 @@ use crate::control::{self, wire};
 use crate::log::AccessLog;
 use crate::middleware::Middlewares;
 use crate::names::{self, NameSockets};
-use crate::upstream::{self, Connector};
+use crate::upstream::{self, Connector, Pool};
 use crate::{RouteError, clock, front, snapshot};
 
 /// Threads that serve. One router's traffic rarely needs more, and each costs memory.
@@ -216,9 +216,7 @@ async fn keep_house(router: Arc<Router>) {
     loop {
         tokio::select! {
             _ = sweep.tick() => {
-                for target in router.routes.load().targets.values() {
-                    target.pool.sweep();
-                }
+                router.routes.each_pool(Pool::sweep);
                 router.middlewares.sweep();
             }
             _ = report.tick() => {

@@ -217,7 +217,8 @@ mod tests {
         let config = config();
         let middlewares = crate::middleware::Middlewares::new(events.clone());
         let link = |wanted: &_| middlewares.link(wanted);
-        let target = |target: &_| Target::new(target, &config, events.clone());
+        let worker = Arc::new(crate::upstream::Pool::of_worker(&config));
+        let target = |target: &_| Target::new(target, &config, events.clone(), &worker);
         Table::compile(&RouteTable { generation, routes }, before, &config, target, link)
     }
 

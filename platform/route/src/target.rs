@@ -1,19 +1,21 @@
-//! One target: its requests in flight, its health as requests show it, its idle connections.
+//! One target: its requests in flight, its health as requests show it, its connections.
 //!
 //! A target outlives the table that named it as long as requests hold it. Once removed it takes
 //! no new request: whoever enters counts itself first and looks at the mark second, whoever
 //! removes marks first and looks at the count second, so that one of the two always sees the
 //! other. When the last request leaves a removed target, that is reported once.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_model::{InstanceId, TargetAddress};
 use http::HeaderValue;
 use tokio::sync::broadcast;
+use tokio::task::{AbortHandle, Id};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
@@ -27,10 +29,12 @@ const EJECTIONS_MAX: u32 = 10;
 pub(crate) struct Target {
     pub(crate) instance: InstanceId,
     pub(crate) endpoint: Endpoint,
-    /// Idle connections.
-    pub(crate) pool: Pool,
-    /// Ends whatever is still in flight, some time after the removal.
+    /// Idle connections: its own, or those to the Wasm worker, which all its apps share.
+    pub(crate) pool: Arc<Pool>,
+    /// Whatever is still in flight some time after the removal ends.
     pub(crate) cut: CancellationToken,
+    /// The drivers of the connections that requests hold.
+    held: Mutex<HashMap<Id, AbortHandle>>,
     in_flight: AtomicUsize,
     removed: AtomicBool,
     drained: AtomicBool,
@@ -52,20 +56,25 @@ impl Target {
         target: &berth_model::Target,
         config: &Config,
         events: broadcast::Sender<Up>,
+        worker: &Arc<Pool>,
     ) -> Self {
-        let endpoint = match target.address {
-            TargetAddress::Tcp(address) => Endpoint::Tcp(address),
-            TargetAddress::Wasm => Endpoint::Wasm(
-                config.wasm_socket.as_path().into(),
-                HeaderValue::try_from(target.instance.to_string())
-                    .unwrap_or(HeaderValue::from_static("")),
-            ),
+        let (endpoint, pool) = match target.address {
+            TargetAddress::Tcp(address) => {
+                (Endpoint::Tcp(address), Arc::new(Pool::of_target(config)))
+            }
+            TargetAddress::Wasm => {
+                let instance = HeaderValue::try_from(target.instance.to_string())
+                    .unwrap_or(HeaderValue::from_static(""));
+                let socket = config.wasm_socket.as_path().into();
+                (Endpoint::Wasm(socket, instance), Arc::clone(worker))
+            }
         };
         Self {
             instance: target.instance,
             endpoint,
-            pool: Pool::new(config),
+            pool,
             cut: CancellationToken::new(),
+            held: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             removed: AtomicBool::new(false),
             drained: AtomicBool::new(false),
@@ -99,10 +108,46 @@ impl Target {
     /// Takes the target out: no new request, idle connections closed.
     pub(crate) fn remove(&self) {
         self.removed.store(true, SeqCst);
-        self.pool.clear();
+        if let Some(pool) = self.own_pool() {
+            pool.clear();
+        }
         if self.in_flight.load(SeqCst) == 0 {
             self.report_drained();
         }
+    }
+
+    /// Its idle connections, where no other target uses them.
+    pub(crate) fn own_pool(&self) -> Option<&Pool> {
+        match self.endpoint {
+            Endpoint::Tcp(_) => Some(&self.pool),
+            Endpoint::Wasm(..) => None,
+        }
+    }
+
+    /// A request holds a connection from now on.
+    pub(crate) fn hold(&self, driver: &AbortHandle) {
+        self.held().insert(driver.id(), driver.clone());
+        // Whoever cuts says so first and looks at what is held second.
+        if self.cut.is_cancelled() {
+            driver.abort();
+        }
+    }
+
+    /// The request is done with it.
+    pub(crate) fn release(&self, driver: &AbortHandle) {
+        self.held().remove(&driver.id());
+    }
+
+    /// Ends what is in flight.
+    pub(crate) fn cut_off(&self) {
+        self.cut.cancel();
+        for driver in self.held().values() {
+            driver.abort();
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<Id, AbortHandle>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_ejected(&self, now_ms: u64) -> bool {

@@ -1,7 +1,8 @@
 //! Connections to targets.
 //!
 //! A connection is driven by a task of its own; a request holds it as a [`Lease`] and gives it
-//! back to its target's pool when the answer is complete. A lease that is dropped earlier closes
+//! back to its target's pool when the answer is complete. Connections to the Wasm worker are of
+//! no app in particular: every request names its instance (decision 0027). A lease that is dropped earlier closes
 //! the connection at once, so that an app sees its client leave. A connection on which the app
 //! said anything unasked, or which it closed, is never used again.
 
@@ -55,7 +56,7 @@ impl Lease {
     /// A pooled connection of `target`, idle for `idle_max` at most.
     pub(crate) fn pooled(target: &Arc<Target>, idle_max: Duration) -> Option<Self> {
         let (link, connection) = target.pool.take(clock::ms(idle_max))?;
-        Some(Self { link, reused: true, connection: Some(connection), target: Arc::clone(target) })
+        Some(Self::new(target, link, connection, true))
     }
 
     /// A new connection to `target`.
@@ -70,21 +71,23 @@ impl Lease {
         let link = Arc::new(Link::default());
         let io = TokioIo::new(UpstreamIo::new(stream, Arc::clone(&link)));
         let (sender, connection) = connector.http.handshake(io).await.map_err(|_| Fault::Reset)?;
-        let cut = target.cut.clone();
-        let driver = tokio::spawn(async move {
-            tokio::select! {
-                // An error reaches the request over its own channel; an idle connection that
-                // ends with one is only gone.
-                _ = connection.with_upgrades() => {}
-                () = cut.cancelled() => {}
-            }
-        });
-        Ok(Self {
-            link,
-            reused: false,
-            connection: Some(Connection { sender, driver: driver.abort_handle() }),
-            target: Arc::clone(target),
-        })
+        // An error reaches the request over its own channel; an idle connection that ends with one
+        // is only gone.
+        let driver = tokio::spawn(async { drop(connection.with_upgrades().await) });
+        let connection = Connection { sender, driver: driver.abort_handle() };
+        Ok(Self::new(target, link, connection, false))
+    }
+
+    fn new(target: &Arc<Target>, link: Arc<Link>, connection: Connection, reused: bool) -> Self {
+        target.hold(&connection.driver);
+        Self { link, reused, connection: Some(connection), target: Arc::clone(target) }
+    }
+
+    /// The connection, which a cut of the target no longer ends.
+    fn release(&mut self) -> Option<Connection> {
+        let connection = self.connection.take()?;
+        self.target.release(&connection.driver);
+        Some(connection)
     }
 
     /// Sends a request; the response's body still has to be read through this lease.
@@ -104,28 +107,26 @@ impl Lease {
     /// The answer is complete: the connection may serve another request.
     pub(crate) fn give_back(mut self, idle_s_hint: Option<u64>) {
         self.link.rest();
-        if let Some(connection) = self.connection.take() {
-            if self.target.is_removed() {
-                return;
-            }
-            self.target.pool.put(Arc::clone(&self.link), connection, idle_s_hint);
-            // The removal may have cleared the pool just before.
-            if self.target.is_removed() {
-                self.target.pool.clear();
-            }
+        let Some(connection) = self.release() else { return };
+        self.target.pool.put(Arc::clone(&self.link), connection, idle_s_hint);
+        // The removal may have cleared the pool before.
+        if self.target.is_removed()
+            && let Some(pool) = self.target.own_pool()
+        {
+            pool.clear();
         }
     }
 
     /// The connection became a tunnel and belongs to whoever holds its upgraded half.
     pub(crate) fn into_tunnel(mut self) {
         self.link.rest();
-        self.connection = None;
+        drop(self.release());
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
+        if let Some(connection) = self.release() {
             connection.driver.abort();
         }
     }

@@ -15,7 +15,7 @@ use crate::headers::BERTH_INSTANCE;
 use crate::router::Router;
 use crate::table::Route;
 use crate::target::{Endpoint, Entered, Target};
-use crate::upstream::{Lease, Sent};
+use crate::upstream::{Lease, Pool, Sent};
 
 /// How often a request may find that its target has just been removed.
 const LOOKS_MAX: usize = 16;
@@ -202,9 +202,7 @@ fn check_answer(response: &Response<Incoming>, asked: Option<&HeaderValue>) -> R
 async fn connect(router: &Router, target: &Arc<Target>) -> Result<Lease, Fault> {
     match Lease::connect(target, &router.connector).await {
         Err(Fault::Overload) => {
-            for target in router.routes.load().targets.values() {
-                target.pool.clear();
-            }
+            router.routes.each_pool(Pool::clear);
             tokio::task::yield_now().await;
             Lease::connect(target, &router.connector).await
         }

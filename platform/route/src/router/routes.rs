@@ -17,9 +17,12 @@ use crate::middleware::Middlewares;
 use crate::snapshot;
 use crate::table::{Table, TableError};
 use crate::target::Target;
+use crate::upstream::Pool;
 
 pub(crate) struct Routes {
     table: ArcSwap<Table>,
+    /// Idle connections to the Wasm worker.
+    worker: Arc<Pool>,
     publishing: tokio::sync::Mutex<()>,
     /// Removed targets that may still have requests.
     leaving: Mutex<Vec<Weak<Target>>>,
@@ -36,8 +39,9 @@ impl Routes {
             tracing::error!(%error, "cannot read the table snapshot; waiting to be told");
             None
         });
+        let worker = Arc::new(Pool::of_worker(config));
         let compiled = found.map(|source| {
-            let new = |target: &berth_model::Target| Target::new(target, config, events.clone());
+            let new = |target: &_| Target::new(target, config, events.clone(), &worker);
             Table::compile(&source, &Table::default(), config, new, |wanted| {
                 middlewares.link(wanted)
             })
@@ -52,6 +56,7 @@ impl Routes {
         };
         Self {
             table: ArcSwap::from_pointee(table),
+            worker,
             publishing: tokio::sync::Mutex::new(()),
             leaving: Mutex::default(),
         }
@@ -66,7 +71,7 @@ impl Routes {
         let _one_at_a_time = self.publishing.lock().await;
         let before = self.table.load_full();
         let config = &router.config;
-        let new = |target: &berth_model::Target| Target::new(target, config, router.events.clone());
+        let new = |target: &_| Target::new(target, config, router.events.clone(), &self.worker);
         let link = |wanted: &_| router.middlewares.link(wanted);
         let table = match Table::compile(&source, &before, config, new, link) {
             Ok(table) => Arc::new(table),
@@ -87,6 +92,14 @@ impl Routes {
             tracing::error!(%error, generation, "cannot write the table snapshot");
         }
         Up::Ack { generation, saved: written.is_ok() }
+    }
+
+    /// Every pool of idle connections.
+    pub(crate) fn each_pool(&self, mut what: impl FnMut(&Pool)) {
+        what(&self.worker);
+        for target in self.load().targets.values() {
+            target.own_pool().map(&mut what);
+        }
     }
 
     /// Removed targets that still have requests.
@@ -112,7 +125,7 @@ impl Routes {
         tokio::spawn(async move {
             tokio::time::sleep(drain).await;
             if let Some(target) = target.upgrade() {
-                target.cut.cancel();
+                target.cut_off();
             }
         });
     }

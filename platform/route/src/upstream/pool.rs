@@ -1,4 +1,4 @@
-//! The idle connections of one target, last in first out, so that the ones that are not needed
+//! Idle connections of one target or to the Wasm worker, last in first out, so that the ones that are not needed
 //! grow old and are closed.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,12 +21,17 @@ struct Idle {
 }
 
 impl Pool {
-    pub(crate) fn new(config: &Config) -> Self {
-        Self {
-            idle: Mutex::default(),
-            idle_ms_max: clock::ms(config.deadlines.pool_idle),
-            size_max: config.limits.pool_idle_per_target_max,
-        }
+    pub(crate) fn of_target(config: &Config) -> Self {
+        Self::new(config, config.limits.pool_idle_per_target_max)
+    }
+
+    pub(crate) fn of_worker(config: &Config) -> Self {
+        Self::new(config, config.limits.pool_idle_worker_max)
+    }
+
+    fn new(config: &Config, size_max: usize) -> Self {
+        let idle_ms_max = clock::ms(config.deadlines.pool_idle);
+        Self { idle: Mutex::default(), idle_ms_max, size_max }
     }
 
     /// The connection that was used last, idle for `idle_ms_max` at most. Closed ones on the way

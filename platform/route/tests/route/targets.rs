@@ -4,12 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use berth_model::{Target, TargetAddress};
+use berth_model::{Route, Target, TargetAddress};
 use berth_route::RouterEvent;
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use tokio::io::AsyncWriteExt;
+use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
-use crate::support::{App, Router, closed_port, read_head, route, route_of, target, text};
+use crate::support::{App, Router, closed_port, read_head, route, route_of, target, text, until};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -299,41 +304,113 @@ async fn the_only_target_is_never_left_alone() {
     assert_eq!(router.get("/").await.status, 200);
 }
 
+/// Stands where the Wasm worker does. Says which instance was named and the request's body; `/late`
+/// only when the test says so.
+struct Worker {
+    connections: Arc<AtomicUsize>,
+    /// How many `/late` wait, and how many may be answered.
+    waiting: Arc<AtomicUsize>,
+    late: Arc<Semaphore>,
+    serving: JoinHandle<()>,
+}
+
+impl Worker {
+    fn of(router: &Router) -> Self {
+        let listener = UnixListener::bind(router.folder.path().join("wasm.sock")).unwrap();
+        let (connections, late) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let (counted, arrived) = (Arc::clone(&connections), Arc::clone(&waiting));
+        let permits = Arc::clone(&late);
+        let serving = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                counted.fetch_add(1, SeqCst);
+                let (permits, arrived) = (Arc::clone(&permits), Arc::clone(&arrived));
+                let service = service_fn(move |request: hyper::Request<Incoming>| {
+                    let (permits, arrived) = (Arc::clone(&permits), Arc::clone(&arrived));
+                    async move {
+                        if request.uri().path() == "/late" {
+                            arrived.fetch_add(1, SeqCst);
+                            permits.acquire().await.unwrap().forget();
+                        }
+                        let named: Vec<_> =
+                            request.headers().get_all("berth-instance").iter().cloned().collect();
+                        let body = request.into_body().collect().await.unwrap().to_bytes();
+                        let body = String::from_utf8(body.to_vec()).unwrap();
+                        Ok::<_, std::convert::Infallible>(text(format!("{named:?} {body}")))
+                    }
+                });
+                let io = hyper_util::rt::TokioIo::new(stream);
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(io, service),
+                );
+            }
+        });
+        Self { connections, waiting, late, serving }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// `app.localhost` and `other.localhost`, each with an instance in the worker.
+fn two_wasm_apps(router: &Router) -> [(Route, Target); 2] {
+    let wasm = || Target { address: TargetAddress::Wasm, ..target(router.address) };
+    [(1, "app.localhost"), (2, "other.localhost")].map(|(n, host)| {
+        let target = wasm();
+        (route_of(n, host, std::slice::from_ref(&target)), target)
+    })
+}
+
 #[tokio::test]
-async fn a_wasm_target_is_reached_over_the_workers_socket_and_named_to_it() {
+async fn wasm_targets_share_connections_to_the_worker_and_each_is_named_to_it() {
     let router = Router::start().await;
-    let listener = tokio::net::UnixListener::bind(router.folder.path().join("wasm.sock")).unwrap();
-    let worker = tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let service = hyper::service::service_fn(
-                |request: hyper::Request<hyper::body::Incoming>| async move {
-                    let named: Vec<_> =
-                        request.headers().get_all("berth-instance").iter().cloned().collect();
-                    let body = request.into_body().collect().await.unwrap().to_bytes();
-                    let body = String::from_utf8(body.to_vec()).unwrap();
-                    Ok::<_, std::convert::Infallible>(text(format!("{named:?} {body}")))
-                },
-            );
-            let io = hyper_util::rt::TokioIo::new(stream);
-            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
-        }
-    });
-    let instances = [target(router.address), target(router.address)]
-        .map(|target| Target { address: TargetAddress::Wasm, ..target });
-    router
-        .publish(vec![route(&instances[..1]), route_of(2, "other.localhost", &instances[1..])])
-        .await;
-    for (host, instance) in [("app.localhost", &instances[0]), ("other.localhost", &instances[1])] {
-        for _ in 0..2 {
+    let worker = Worker::of(&router);
+    let apps = two_wasm_apps(&router);
+    router.publish(apps.iter().map(|(route, _)| route.clone()).collect()).await;
+    for _ in 0..2 {
+        for (route, target) in &apps {
+            let host = &route.hosts[0];
             let reply = router
                 .ask(&format!(
                     "POST / HTTP/1.1\r\nHost: {host}\r\nBerth-Instance: forged\r\nContent-Length: 4\r\n\r\nwasm"
                 ))
                 .await;
-            assert_eq!(reply.text(), format!("[\"{}\"] wasm", instance.instance));
+            assert_eq!(reply.text(), format!("[\"{}\"] wasm", target.instance));
         }
     }
-    worker.abort();
-    let _ = worker.await;
+    assert_eq!(worker.connections.load(SeqCst), 1);
+    // That one of them goes closes nothing for the other.
+    router.publish(vec![apps[1].0.clone()]).await;
+    let reply = router.ask("GET / HTTP/1.1\r\nHost: other.localhost\r\n\r\n").await;
+    assert_eq!(reply.text(), format!("[\"{}\"] ", apps[1].1.instance));
+    assert_eq!(worker.connections.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn the_drain_of_a_wasm_target_cuts_its_own_requests_only() {
+    let router = Router::with(|config| config.deadlines.drain = Duration::from_millis(100)).await;
+    let worker = Worker::of(&router);
+    let apps = two_wasm_apps(&router);
+    router.publish(apps.iter().map(|(route, _)| route.clone()).collect()).await;
+    // Each has used the connection that the other one holds next.
+    for host in ["app.localhost", "other.localhost"] {
+        let reply = router.ask(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        assert_eq!(reply.status, 200);
+    }
+    let mut asked = [router.connect().await, router.connect().await];
+    for (raw, host) in asked.iter_mut().zip(["other.localhost", "app.localhost"]) {
+        raw.send(format!("GET /late HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).await;
+    }
+    until(|| worker.waiting.load(SeqCst) == 2).await;
+    let [other, app] = &mut asked;
+    router.publish(vec![apps[1].0.clone()]).await;
+    let reply = app.reply().await;
+    assert_eq!((reply.status, reply.code()), (504, Some("drain_cut")));
+    router.drained(&apps[0].1).await;
+    worker.late.add_permits(2);
+    assert_eq!(other.reply().await.status, 200);
 }
