@@ -1,5 +1,9 @@
 //! Extensions over the HTTP API, as any client of it installs and changes them.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Instant;
+
 use reqwest::Method;
 use reqwest::blocking::{Client, Response};
 use serde_json::{Value, json};
@@ -72,6 +76,46 @@ pub fn with_section(mut component: Vec<u8>, name: &str, content: &[u8]) -> Vec<u
     component.extend(leb128(body.len()));
     component.extend(body);
     component
+}
+
+/// The extension `basic-auth`, of which another version says `Basic realm` in these words.
+///
+/// # Panics
+/// When they are not as long.
+pub fn reworded(words: &str) -> Vec<u8> {
+    const SAYS: &str = "Basic realm";
+    assert_eq!(words.len(), SAYS.len(), "nothing else in the component may move");
+    let mut component = plugin("basic-auth");
+    let all = component.windows(SAYS.len()).enumerate();
+    let found: Vec<_> = all.filter(|(_, part)| *part == SAYS.as_bytes()).map(|(at, _)| at).collect();
+    assert!(!found.is_empty(), "basic-auth does not say {SAYS:?}");
+    for at in found {
+        component[at..at + words.len()].copy_from_slice(words.as_bytes());
+    }
+    component
+}
+
+/// A folder that the platform may read, and the configuration in which it follows it.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn extension_folder() -> (tempfile::TempDir, String) {
+    let readable = std::fs::Permissions::from_mode(0o755);
+    let folder = tempfile::Builder::new().permissions(readable).tempdir().expect("a folder");
+    let config = format!("[extensions]\nfolder = {:?}\n", folder.path());
+    (folder, config)
+}
+
+/// Puts the file of `basic-auth` there as a build does, and gives when it appeared.
+///
+/// # Panics
+/// When it cannot be written.
+pub fn put(folder: &Path, component: &[u8]) -> Instant {
+    let beside = folder.join("basic-auth.wasm.new");
+    std::fs::write(&beside, component).expect("it can be written");
+    let appears = Instant::now();
+    std::fs::rename(&beside, folder.join("basic-auth.wasm")).expect("it can be renamed");
+    appears
 }
 
 /// A GET to an app, with headers by name and value.

@@ -1,6 +1,6 @@
 //! Wasm apps: the first call of each through the router, and the memory of a platform that holds
-//! twenty of them; in a bench of their own what a middleware costs, the throughput beside that of
-//! others, and a thousand apps.
+//! twenty of them; in a bench of their own what a middleware costs and how soon a new version of one
+//! serves, the throughput beside that of others, and a thousand apps.
 //!
 //! Cold means: the machine code is on the disk, and this worker process has never been asked for
 //! the app. The time runs from the request's last byte into an open connection of the router to
@@ -8,6 +8,7 @@
 
 mod many;
 mod middleware;
+mod reload;
 mod rivals;
 mod wrk;
 
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use acceptance::extensions::extension_folder;
 use acceptance::platform::programs;
 use acceptance::{Platform, Repository};
 use anyhow::{Context, Result, ensure};
@@ -61,8 +63,10 @@ pub(crate) fn measure_all(report: &mut Report, size: &Size) -> Result<()> {
     let file = programs().join("samples/wasm-hello/app.wasm");
     let component = std::fs::read(&file)?;
     {
-        let platform = Platform::start_with(CONFIG);
+        let (folder, extensions) = extension_folder();
+        let platform = Platform::start_with(&format!("{CONFIG}{extensions}"));
         deploy(&platform, &component, 0..2);
+        reload::measure(report, &platform, folder.path(), size)?;
         middleware::measure(report, &platform, size)?;
         rivals::measure(report, &platform, &file, size)?;
     }

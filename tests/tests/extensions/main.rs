@@ -6,6 +6,7 @@
 mod chat;
 mod command_line;
 mod crash;
+mod folder;
 mod policies;
 mod receiver;
 mod registry;
