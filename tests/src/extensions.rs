@@ -87,7 +87,8 @@ pub fn reworded(words: &str) -> Vec<u8> {
     assert_eq!(words.len(), SAYS.len(), "nothing else in the component may move");
     let mut component = plugin("basic-auth");
     let all = component.windows(SAYS.len()).enumerate();
-    let found: Vec<_> = all.filter(|(_, part)| *part == SAYS.as_bytes()).map(|(at, _)| at).collect();
+    let found: Vec<_> =
+        all.filter(|(_, part)| *part == SAYS.as_bytes()).map(|(at, _)| at).collect();
     assert!(!found.is_empty(), "basic-auth does not say {SAYS:?}");
     for at in found {
         component[at..at + words.len()].copy_from_slice(words.as_bytes());

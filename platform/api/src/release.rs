@@ -92,6 +92,8 @@ pub struct PlanView {
     pub generation: u64,
     /// What would change, in order, in words.
     pub changes: Vec<String>,
+    /// Which policy would not allow it, and why.
+    pub denied: Option<String>,
 }
 
 /// A change to be planned, not made.

@@ -176,8 +176,8 @@ impl Pipeline {
     ) -> Result<(), String> {
         let begun = Instant::now();
         let commit = source.commit.clone();
-        if let Err(denial) = self.before_build(row, &commit).await {
-            return Err(self.end_failed(row, Failed::Build(denial), log).await);
+        if let Err(failed) = self.before_build(row, &commit).await {
+            return Err(self.end_failed(row, failed, log).await);
         }
         let image = match self.build(row, source, log, &tokens.cancel).await {
             Ok(image) => image,
@@ -196,9 +196,7 @@ impl Pipeline {
         let by = By { at_ms: now_ms(), ..by.clone() };
         match self.before_release(row, &change, &by).await {
             Ok(remarks) => remarks.iter().for_each(|remark| log.body(remark)),
-            Err(denial) => {
-                return Err(self.end_failed(row, Failed::Build(denial), log).await);
-            }
+            Err(failed) => return Err(self.end_failed(row, failed, log).await),
         }
         let made = self.store.release_build(row, &change, &by).await;
         let made = made.map_err(|error| {
@@ -215,13 +213,13 @@ impl Pipeline {
     }
 
     /// Asks the hooks that may stop a build.
-    async fn before_build(&self, row: &Build, commit: &str) -> Result<(), String> {
+    async fn before_build(&self, row: &Build, commit: &str) -> Result<(), Failed> {
         let app = self.app_of(row).await?;
         let payload = json!({ "app": app.name, "build": row.id, "commit": commit });
         self.extensions
             .before("before.build", &app, payload)
             .await
-            .map_err(|denial| denial.to_string())
+            .map_err(|denial| Failed::Denied(denial.to_string()))
     }
 
     /// Asks the policies about the release, and the hooks that may stop it. Gives remarks.
@@ -230,23 +228,22 @@ impl Pipeline {
         row: &Build,
         change: &Change,
         by: &By,
-    ) -> Result<Vec<String>, String> {
+    ) -> Result<Vec<String>, Failed> {
         let app = self.app_of(row).await?;
-        let plan =
-            self.store.plan(Some(app.id), change).await.map_err(|error| error.to_string())?;
+        let plan = self.store.plan(Some(app.id), change).await?;
         let judged = self.extensions.judge(Some(&app), change, &plan, by).await;
-        let remarks = judged.map_err(|denial| denial.to_string())?;
+        let remarks = judged.map_err(|denial| Failed::Denied(denial.to_string()))?;
         let payload = json!({ "app": app.name, "build": row.id, "changes": plan.changes });
         self.extensions
             .before("before.release", &app, payload)
             .await
-            .map_err(|denial| denial.to_string())?;
+            .map_err(|denial| Failed::Denied(denial.to_string()))?;
         Ok(remarks)
     }
 
-    async fn app_of(&self, row: &Build) -> Result<App, String> {
-        let app = self.store.app(row.app).await.map_err(|error| error.to_string())?;
-        app.ok_or_else(|| "the app was destroyed".to_owned())
+    async fn app_of(&self, row: &Build) -> Result<App, Failed> {
+        let app = self.store.app(row.app).await?;
+        app.ok_or_else(|| Failed::Build("the app was destroyed".to_owned()))
     }
 
     /// The ref names what answers now. Only while the app's lock is held.

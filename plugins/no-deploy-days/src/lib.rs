@@ -58,7 +58,7 @@ impl Guest for NoDeployDays {
         let today = day(plan.at_ms, config.utc_offset_minutes);
         if config.days.iter().any(|day| day == today) {
             return Ok(Verdict::Deny(format!(
-                "nothing is released on a {today}; push again tomorrow"
+                "nothing is released on a {today}; try again tomorrow"
             )));
         }
         Ok(Verdict::Allow(Vec::new()))

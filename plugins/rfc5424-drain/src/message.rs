@@ -7,15 +7,15 @@ use serde::Deserialize;
 /// How messages are written.
 #[derive(Deserialize, Clone, Debug)]
 #[serde(default)]
-pub struct Config {
+pub(crate) struct Config {
     /// 0 to 23.
-    pub facility: u8,
+    pub(crate) facility: u8,
     /// HOSTNAME; the app's name where there is none.
-    pub hostname: Option<String>,
+    pub(crate) hostname: Option<String>,
     /// SD-ID; without one there are no structured data of that name.
-    pub sd_id: Option<String>,
+    pub(crate) sd_id: Option<String>,
     /// Parameters that every message has.
-    pub sd_params: BTreeMap<String, String>,
+    pub(crate) sd_params: BTreeMap<String, String>,
 }
 
 impl Default for Config {
@@ -25,25 +25,25 @@ impl Default for Config {
 }
 
 /// A line.
-pub struct Line<'a> {
+pub(crate) struct Line<'a> {
     /// The app's name.
-    pub app: &'a str,
+    pub(crate) app: &'a str,
     /// `web.1`.
-    pub instance: &'a str,
+    pub(crate) instance: &'a str,
     /// `stdout`, `stderr` or `system`.
-    pub stream: &'a str,
+    pub(crate) stream: &'a str,
     /// Unix nanoseconds.
-    pub at_ns: u64,
+    pub(crate) at_ns: u64,
     /// Position in its log.
-    pub seq: u64,
+    pub(crate) seq: u64,
     /// The text.
-    pub text: &'a str,
+    pub(crate) text: &'a str,
     /// What else is known.
-    pub extra: &'a [(String, String)],
+    pub(crate) extra: &'a [(String, String)],
 }
 
 /// The message of a line.
-pub fn message(config: &Config, line: &Line<'_>) -> Vec<u8> {
+pub(crate) fn message(config: &Config, line: &Line<'_>) -> Vec<u8> {
     let severity = match line.stream {
         "stderr" => 3,
         "system" => 5,

@@ -19,9 +19,7 @@ fn a_version_that_appears_in_the_folder_serves_and_what_is_broken_changes_nothin
     assert!(says(&platform).starts_with("Basic realm="));
 
     put(folder.path(), &reworded("BASIC realm"));
-    wait_for("the new version", 20, || {
-        says(&platform).starts_with("BASIC realm=").then_some(())
-    });
+    wait_for("the new version", 20, || says(&platform).starts_with("BASIC realm=").then_some(()));
     let broken = reworded("BrOkE realm");
     put(folder.path(), &broken[..broken.len() / 2]);
     logs(&platform, &id, "basic-auth.wasm was not loaded");
@@ -32,7 +30,5 @@ fn a_version_that_appears_in_the_folder_serves_and_what_is_broken_changes_nothin
     platform.serve().unwrap();
     assert!(says(&platform).starts_with("BASIC realm="));
     put(folder.path(), &reworded("basic realm"));
-    wait_for("the next version", 20, || {
-        says(&platform).starts_with("basic realm=").then_some(())
-    });
+    wait_for("the next version", 20, || says(&platform).starts_with("basic realm=").then_some(()));
 }

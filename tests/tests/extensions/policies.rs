@@ -26,12 +26,16 @@ fn a_push_that_a_policy_denies_says_why_and_leaves_what_runs_alone() {
     again(&repository);
     let pushed = repository.push(&platform, "hello", &["HEAD:main"]);
     assert!(!pushed.ok, "{}", pushed.text);
+    assert!(pushed.text.contains("(not allowed)"), "{}", pushed.text);
     let denied = "berth.no-deploy-days does not allow it: nothing is released on a ";
     assert!(pushed.text.contains(denied), "{}", pushed.text);
-    assert!(pushed.text.contains("day; push again tomorrow"), "{}", pushed.text);
+    assert!(pushed.text.contains("day; try again tomorrow"), "{}", pushed.text);
     assert_eq!(platform.get("hello", "/").unwrap().0, 200);
     let releases = || data(&platform, &["releases", "list", "--app", "hello"])["items"].clone();
     assert_eq!(releases().as_array().unwrap().len(), 2);
+
+    let planned = platform.must(&["plan", "config-set", "--app", "hello", "A=b"]);
+    assert!(planned.contains("It would be refused: berth.no-deploy-days"), "{planned}");
 
     // Going back is how operators recover, and never asked about.
     platform.must(&["releases", "rollback", "--app", "hello", "v1"]);

@@ -28,5 +28,9 @@ pub(crate) async fn run(command: Plan, client: &Client, output: &Output) -> Resu
     };
     let path = format!("{}/plan", app_path(&app, client)?);
     let plan: PlanView = client.send_json(Method::POST, &path, &request).await?;
-    output.value(&plan, |plan| plan.changes.iter().map(|change| format!("- {change}\n")).collect())
+    output.value(&plan, |plan| {
+        let changes = plan.changes.iter().map(|change| format!("- {change}\n"));
+        let denied = plan.denied.iter().map(|denied| format!("It would be refused: {denied}\n"));
+        changes.chain(denied).collect()
+    })
 }

@@ -6,7 +6,9 @@ use axum::Json;
 use berth_api::{PlanRequest, PlanView};
 use berth_model::plan::{Change, Config, ConfigName, Secret};
 use berth_model::principal::Verb;
+use berth_store::By;
 
+use super::actions::ActionError;
 use super::call::Call;
 use super::document::Problems;
 use super::extract::{Json as Body, Path, field};
@@ -37,10 +39,18 @@ pub(super) async fn plan_change(
         PlanRequest::Destroy {} => Change::Destroy,
     };
     let plan = call.store().plan(Some(app.id), &change).await?;
+    // As it would be judged without an override.
+    let by = By { overrides: None, ..call.by() };
+    let denied = match call.actions().judge(Some(&app), &change, &by).await {
+        Ok(()) => None,
+        Err(ActionError::Refused(denial)) => Some(denial),
+        Err(error) => return Err(error.into()),
+    };
     Ok(Json(PlanView {
         version: plan.version,
         generation: plan.generation,
         changes: plan.changes.iter().map(ToString::to_string).collect(),
+        denied,
     }))
 }
 

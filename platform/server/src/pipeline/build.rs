@@ -18,6 +18,8 @@ use crate::wishes;
 /// Why there is no image.
 pub(super) enum Failed {
     Cancelled,
+    /// A policy or a hook does not allow it.
+    Denied(String),
     Build(String),
 }
 
@@ -34,6 +36,10 @@ impl Pipeline {
             Failed::Cancelled => {
                 log.error("The build was cancelled");
                 "build cancelled"
+            }
+            Failed::Denied(reason) => {
+                log.error(reason);
+                "not allowed"
             }
             Failed::Build(reason) => {
                 log.error(reason);
@@ -55,7 +61,7 @@ impl Pipeline {
     async fn write_end(&self, build: BuildId, failed: &Failed) -> bool {
         let end = match failed {
             Failed::Cancelled => BuildEnd::Cancelled("it was cancelled"),
-            Failed::Build(reason) => BuildEnd::Failed(reason),
+            Failed::Denied(reason) | Failed::Build(reason) => BuildEnd::Failed(reason),
         };
         match self.store.finish_build(build, end, &By::system(now_ms())).await {
             // Forgotten with its app.

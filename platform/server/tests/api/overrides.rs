@@ -54,3 +54,19 @@ async fn who_may_not_override_is_told_so_also_where_no_policy_says_no() {
     let (status, _) = scale(&api, "developer", None).await;
     assert_eq!(status, 200);
 }
+
+#[tokio::test]
+async fn a_plan_says_which_policy_would_refuse_it_and_overrides_nothing() {
+    let api = Api::start().await;
+    let plan = json!({"change": "scale", "processes": {"web": 3}});
+    let path = "/v1/apps/hello/plan";
+    let planned = api.must("viewer", "POST", path, Some(plan.clone())).await;
+    assert_eq!(planned["denied"], Value::Null);
+    let denial = "acme.rules does not allow it: not today";
+    *api.rooms.denial.lock().unwrap() = Some(denial.to_owned());
+    let request = api.request("owner", "POST", path).header("berth-override-policy", "urgent");
+    let planned: Value = request.json(&plan).send().await.unwrap().json().await.unwrap();
+    assert_eq!(planned["denied"], json!(denial));
+    assert_eq!(planned["changes"], json!(["scale web from 1 to 3"]));
+    assert!(api.rooms.overridden.lock().unwrap().is_empty());
+}

@@ -230,7 +230,7 @@ fn live(view: &ExtensionView, review: &ExtensionReview) -> String {
     let (id, version) = (&view.id, &view.version);
     match &review.installed {
         Some(before) if before != version => format!("{id} {version} takes the place of {before}"),
-        Some(_) => format!("{id} {version} is installed, as it was"),
+        Some(_) => format!("{id} {version} is installed again"),
         None => format!("{id} {version} is installed"),
     }
 }
