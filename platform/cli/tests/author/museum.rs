@@ -20,9 +20,12 @@ fn what_was_built_for_a_released_version_is_still_taken_and_still_answers() {
             continue;
         }
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        for verb in ["check", "test"] {
+        let buildpack = folder.join("buildpack.toml").exists();
+        let verbs: &[[&str; 2]] =
+            if buildpack { &[["buildpack", "test"]] } else { &[["ext", "check"], ["ext", "test"]] };
+        for verb in verbs {
             let ran = Command::new(programs().join("berth"))
-                .args(["ext", verb])
+                .args(verb)
                 .arg(&folder)
                 .env("XDG_CACHE_HOME", cache.path())
                 .output()
@@ -32,7 +35,7 @@ fn what_was_built_for_a_released_version_is_still_taken_and_still_answers() {
         }
         seen.insert(name);
     }
-    let every = ["console", "hook", "log-processor", "middleware", "policy"];
+    let every = ["addon", "buildpack", "console", "hook", "log-processor", "middleware", "policy"];
     let first: BTreeSet<String> = every.iter().map(|kind| format!("{kind}-0.1.0")).collect();
     assert!(seen.is_superset(&first), "the museum has {seen:?}, not {first:?}");
 }
