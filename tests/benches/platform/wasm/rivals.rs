@@ -66,7 +66,8 @@ impl Rival {
         let wasmtime = std::env::var_os("BERTH_WASMTIME").unwrap_or_else(|| "wasmtime".into());
         let mut rival = Self { address, children: Vec::new() };
         let serve = Command::new(wasmtime)
-            .args(["serve", "--addr", &behind.to_string()])
+            // A component of Rust's standard library asks for its environment.
+            .args(["serve", "-S", "cli", "--addr", &behind.to_string()])
             .arg(component)
             .stdin(Stdio::null())
             .stdout(log()?)
