@@ -43,6 +43,7 @@
 //! | PUT, DELETE `E/secrets/{secret}` | `SetExtensionSecret` |
 //! | POST `E/disable`, `E/resume`; POST `/v1/extensions/disable` | -> `ExtensionView`; the names |
 //! | GET `E/log` (`?lines=`); GET `E/deliveries`; POST `E/replay` | `ReplayEvents` -> `Page<ExtensionLogLine>` or events of it, `Page<DeliveryView>`, `Replayed` |
+//! | GET `E/pages`; GET `E/pages/{page}` (`?app=`) | -> `Page<ExtensionPage>`, `ShownPage` |
 //! | GET `/metrics` | -> the text form of Prometheus |
 //! | GET `/v1/events` (`?after=&app=`) | -> `Page<EventView>`, or events of `EventView` |
 //! | POST `/v1/down` (`?grace_ms=`) | -> 202 |
@@ -60,6 +61,7 @@ pub mod buildpack;
 pub mod config;
 pub mod drain;
 pub mod extension;
+pub mod extension_page;
 pub mod problem;
 pub mod process;
 pub mod release;
@@ -76,6 +78,7 @@ pub use buildpack::*;
 pub use config::*;
 pub use drain::*;
 pub use extension::*;
+pub use extension_page::*;
 pub use problem::*;
 pub use process::*;
 pub use release::*;

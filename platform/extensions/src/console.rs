@@ -36,7 +36,17 @@ impl Console {
         Ok(Self { runner: runner.clone(), world })
     }
 
-    /// Its pages.
+    /// Makes an instance and drops it: whether the component starts at all.
+    pub async fn start(&self, session: Session) -> Called<()> {
+        self.runner
+            .call(session, async |store| {
+                self.world.instantiate_async(store).await?;
+                Ok(Ok(()))
+            })
+            .await
+    }
+
+    /// Its pages; not checked.
     pub async fn pages(&self, session: Session) -> Called<Vec<Page>> {
         let limits = session.limits;
         self.runner
@@ -48,7 +58,7 @@ impl Console {
             .within(&limits, |pages| pages.iter().map(page_bytes).sum())
     }
 
-    /// The view of a page, JSON.
+    /// The view of a page, JSON; not checked.
     pub async fn render(&self, request: &Request, session: Session) -> Called<String> {
         let limits = session.limits;
         self.runner

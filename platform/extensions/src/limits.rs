@@ -179,6 +179,8 @@ pub enum Fault {
     HostCalls,
     /// It wrote too much.
     Output,
+    /// It gave what is not of the form of its kind.
+    Invalid,
 }
 
 impl Fault {
@@ -191,6 +193,7 @@ impl Fault {
             Self::Memory => "memory",
             Self::HostCalls => "host_calls",
             Self::Output => "output",
+            Self::Invalid => "invalid",
         }
     }
 }
@@ -322,6 +325,7 @@ pub(crate) fn limit_message(fault: Fault, limits: &Limits) -> String {
         Fault::Output => {
             format!("the component wrote more than {} bytes of output", limits.output_bytes_max)
         }
+        Fault::Invalid => "what the component gave is not valid".to_owned(),
     }
 }
 

@@ -38,7 +38,7 @@ pub enum Kind {
     LogProcessor,
     /// Describes a database or cache of an app.
     Addon,
-    /// Describes pages of the web console.
+    /// Describes pages and panels, as data.
     Console,
 }
 

@@ -14,6 +14,8 @@ mod journal;
 mod judge;
 mod live;
 mod operate;
+pub(crate) mod page_view;
+mod pages;
 mod powers;
 mod prometheus;
 mod record;
@@ -40,6 +42,7 @@ pub use folder::FolderRules;
 pub use install::{Choice, Review};
 pub use judge::Denial;
 pub(crate) use live::{Callable, Live};
+pub use pages::PanelOf;
 pub use record::Health;
 
 /// Section `extensions` of the configuration.

@@ -81,6 +81,7 @@ pub struct Platform {
     streams: Arc<Semaphore>,
     failures: Semaphore,
     uploads: Semaphore,
+    drawing: Semaphore,
     under_way: idempotency::UnderWay,
 }
 
@@ -105,6 +106,7 @@ impl Platform {
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             failures: Semaphore::new(auth::FAILURES_MAX),
             uploads: Semaphore::new(extensions::UPLOADS_MAX),
+            drawing: Semaphore::new(extensions::DRAWN_MAX),
             under_way: idempotency::UnderWay::default(),
         }
     }
@@ -199,6 +201,8 @@ fn operations() -> OpenApiRouter<Arc<Platform>> {
         .routes(routes!(extensions::extension_log))
         .routes(routes!(extensions::list_deliveries))
         .routes(routes!(extensions::replay_events))
+        .routes(routes!(extensions::list_extension_pages))
+        .routes(routes!(extensions::show_extension_page))
         .routes(routes!(extensions::metrics))
         .routes(routes!(events::list_events))
 }

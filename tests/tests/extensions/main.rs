@@ -7,6 +7,7 @@ mod chat;
 mod command_line;
 mod crash;
 mod folder;
+mod pages;
 mod policies;
 mod receiver;
 mod registry;

@@ -40,6 +40,8 @@ struct State {
     received: Vec<Received>,
     /// Answers to the next requests; then it is 200.
     script: VecDeque<u16>,
+    /// What it says with every answer.
+    body: String,
     /// Whether requests are left without an answer for now.
     holds: bool,
 }
@@ -89,6 +91,11 @@ impl Receiver {
         self.state.0.lock().unwrap().script = statuses.iter().copied().collect();
     }
 
+    /// Says this with every answer from now on.
+    pub(crate) fn says(&self, body: &str) {
+        self.state.0.lock().unwrap().body = body.to_owned();
+    }
+
     /// Takes requests and answers none, until it is told otherwise.
     pub(crate) fn hold(&self, holds: bool) {
         self.state.0.lock().unwrap().holds = holds;
@@ -129,8 +136,14 @@ fn serve(mut stream: impl Read + Write, state: &(Mutex<State>, Condvar)) -> std:
     let mut now = state.0.lock().unwrap();
     now.received.push(request);
     let held = state.1.wait_timeout_while(now, Duration::from_secs(60), |state| state.holds);
-    let status = held.unwrap().0.script.pop_front().unwrap_or(200);
-    write!(stream, "HTTP/1.1 {status} As Told\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+    let mut now = held.unwrap().0;
+    let status = now.script.pop_front().unwrap_or(200);
+    let (body, length) = (now.body.clone(), now.body.len());
+    drop(now);
+    write!(
+        stream,
+        "HTTP/1.1 {status} As Told\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )?;
     stream.flush()
 }
 

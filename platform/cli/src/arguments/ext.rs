@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::App;
+
 #[derive(Subcommand, Debug)]
 pub(crate) enum Operator {
     /// List the installed extensions
@@ -29,6 +31,13 @@ pub(crate) enum Operator {
     Apps(AppsOf),
     /// Print what an extension wrote, and what the platform says of it
     Logs(ExtensionLogs),
+    /// List the pages that extensions have
+    Pages {
+        /// Its id [default: every extension that has pages]
+        id: Option<String>,
+    },
+    /// Show a page of an extension, or its panel of an app
+    Page(PageOf),
     /// Call an extension no more, or none of them
     Disable(Disable),
     /// Call an extension again, whatever it did before
@@ -187,6 +196,17 @@ pub(crate) struct ExtensionLogs {
     /// How many of the last lines
     #[arg(short = 'n', long, default_value_t = 100)]
     pub(crate) lines: u32,
+}
+
+/// A page of an extension.
+#[derive(Args, Debug)]
+pub(crate) struct PageOf {
+    #[command(flatten)]
+    pub(crate) of: Extension,
+    /// The page, as `berth ext pages` has it
+    pub(crate) page: String,
+    #[command(flatten)]
+    pub(crate) app: App,
 }
 
 #[derive(Args, Debug)]

@@ -1,7 +1,9 @@
 //! `berth ext`: what those do who run extensions. Writing them is in `author`.
 
 mod consent;
+mod draw;
 mod install;
+mod pages;
 mod show;
 mod transfer;
 mod values;
@@ -40,6 +42,8 @@ pub(crate) async fn run(
         Operator::Secrets(verb) => secrets(verb, client, output).await,
         Operator::Apps(apps) => self::apps(apps, client, output).await,
         Operator::Logs(command) => logs(&command, client, output).await,
+        Operator::Pages { id } => pages::list(id, client, output).await,
+        Operator::Page(of) => pages::show(&of, client, output).await,
         Operator::Disable(which) => disable(&which, client, output).await,
         Operator::Resume(of) => {
             let path = format!("{}/resume", path(&of));

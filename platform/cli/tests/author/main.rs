@@ -10,4 +10,5 @@ mod loops;
 mod museum;
 mod project;
 mod recorded;
+mod shipped;
 mod templates;

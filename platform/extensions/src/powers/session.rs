@@ -1,5 +1,6 @@
 //! One call of an extension: what it runs with, and what came of it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -133,6 +134,18 @@ impl<T> Called<T> {
             self.result = Err(CallError::Guest(GuestError { fault: Fault::Output, message }));
         }
         self
+    }
+
+    /// What the value means. One that means nothing is the extension's fault, as a trap is.
+    pub fn checked<U, E: fmt::Display>(self, read: impl FnOnce(T) -> Result<U, E>) -> Called<U> {
+        let result = self.result.and_then(|value| {
+            read(value).map_err(|error| {
+                let message = format!("what the component gave is not valid: {error}");
+                let message = crate::lines::printable(&message, 4 * 1024);
+                CallError::Guest(GuestError { fault: Fault::Invalid, message })
+            })
+        });
+        Called { result, usage: self.usage }
     }
 }
 

@@ -25,10 +25,11 @@ fn rows() -> Vec<Row> {
         .collect()
 }
 
-/// The texts of the tests, of this crate and of the one that installs.
+/// The texts of the tests, of this crate and of the one that installs and calls.
 fn tests() -> String {
     let mut text = String::new();
-    for folder in ["tests", "tests/hostile", "tests/hosts", "../server/tests"] {
+    let server = ["../server/tests", "../server/tests/extensions"];
+    for folder in ["tests", "tests/hostile", "tests/hosts"].into_iter().chain(server) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use super::case::Case;
 use super::component::Component;
 use super::host::AuthorHost;
+use crate::extensions::page_view;
 
 /// How a call ended.
 #[derive(Debug)]
@@ -117,13 +118,15 @@ impl Loaded {
             }
             Self::Addon(addon) => super::addon::call(addon, &case.input, session).await?,
             Self::Console(console) => match Look::from(&case.input)?.request() {
-                None => ended(console.pages(session).await, |pages| {
-                    let page = |page: console::Page| json!({ "id": page.id, "title": page.title, "place": page.place });
-                    pages.into_iter().map(page).collect()
-                }),
-                Some(request) => ended(console.render(&request, session).await, |view| {
-                    serde_json::from_str(&view).unwrap_or(Value::String(view))
-                }),
+                None => {
+                    let pages = console.pages(session).await.checked(page_view::pages);
+                    ended(pages, |pages| json!(pages))
+                }
+                Some(request) => {
+                    let view = console.render(&request, session).await;
+                    let view = view.checked(|view| page_view::blocks(&view));
+                    ended(view, |blocks| json!({ "blocks": blocks }))
+                }
             },
             Self::LogProcessor(processor) => {
                 let batch = Batch::from(&case.input)?.entries(now_ms);

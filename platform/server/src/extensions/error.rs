@@ -1,10 +1,10 @@
 //! Why something about an extension was not done.
 
 use berth_extensions::{AotError, ExtensionRefusal, LoadError};
-use berth_model::extension::{ExtensionId, Kind};
+use berth_model::extension::ExtensionId;
 use berth_store::StoreError;
 
-use super::Review;
+use super::{NotCalled, Review};
 
 /// What is wrong, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -49,9 +49,9 @@ pub enum ExtensionError {
     /// It cannot be done as things are.
     #[error("{0}")]
     Conflict(String),
-    /// Nothing calls extensions of its kind.
-    #[error("this version of Berth calls no extension of the kind {0}, so none is installed")]
-    NoCaller(Kind),
+    /// It was not called, or failed.
+    #[error(transparent)]
+    NotCalled(#[from] NotCalled),
     /// It does not start.
     #[error("the component does not start: {0}")]
     Start(String),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use berth_extensions::check_extension;
 use berth_model::AppId;
 use berth_model::Digest;
-use berth_model::extension::{Capabilities, ExtensionId, ExtensionManifest, Grant, Kind};
+use berth_model::extension::{Capabilities, ExtensionId, ExtensionManifest, Grant};
 use berth_store::{By, Extension, ExtensionState, ExtensionVersion};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -67,7 +67,7 @@ impl Registry {
     /// What a component is and asks for. Nothing is kept of it.
     ///
     /// # Errors
-    /// `Component` when it is no extension, `NoCaller`, `TooLarge`.
+    /// `Component` when it is no extension, `TooLarge`.
     pub async fn review(&self, component: Vec<u8>) -> Result<Review, ExtensionError> {
         let version = read(&component)?;
         let installed = self.inner.store.extension(&version.manifest.id).await?;
@@ -317,15 +317,12 @@ fn same_kind(old: &Extension, version: &ExtensionVersion) -> Result<(), Extensio
     )))
 }
 
-/// What a component is; only what this version of Berth also calls.
+/// What a component is.
 pub(super) fn read(component: &[u8]) -> Result<ExtensionVersion, ExtensionError> {
     if component.len() as u64 > COMPONENT_BYTES_MAX {
         return Err(ExtensionError::TooLarge { bytes_max: COMPONENT_BYTES_MAX });
     }
     let manifest = check_extension(component)?;
-    if manifest.kind == Kind::Console {
-        return Err(ExtensionError::NoCaller(manifest.kind));
-    }
     let component = Digest::from_sha256(Sha256::digest(component).into());
     Ok(ExtensionVersion { component, manifest })
 }

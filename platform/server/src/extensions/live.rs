@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_extensions::addon::Addon;
+use berth_extensions::console::Console;
 use berth_extensions::hook::Hook;
 use berth_extensions::log_processor::LogProcessor;
 use berth_extensions::middleware::MiddlewareStats;
@@ -22,6 +23,7 @@ pub(crate) enum Callable {
     Policy(Policy),
     Addon(Addon),
     LogProcessor(LogProcessor),
+    Console(Console),
     /// It is called elsewhere: a middleware in the router.
     Elsewhere,
     /// It could not be loaded; every call fails, so that what fails closed stays closed.
@@ -61,7 +63,7 @@ impl Live {
             Kind::LogProcessor => Callable::LogProcessor(engine.log_processor(&code, &allowed)?),
             Kind::Addon => Callable::Addon(engine.addon(&code, &allowed)?),
             Kind::Middleware => Callable::Elsewhere,
-            Kind::Console => return Err(ExtensionError::NoCaller(manifest.kind)),
+            Kind::Console => Callable::Console(engine.console(&code, &allowed)?),
         };
         let config = with_defaults(&manifest.config_schema, &row.config);
         let limits = Limits::asked(manifest.kind, &manifest.limits);

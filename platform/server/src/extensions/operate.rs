@@ -46,6 +46,7 @@ impl Registry {
             Callable::Policy(policy) => policy.start(session).await,
             Callable::LogProcessor(processor) => processor.start(session).await,
             Callable::Addon(addon) => addon.start(session).await,
+            Callable::Console(console) => console.start(session).await,
             Callable::Elsewhere | Callable::Broken(_) => return Ok(()),
         };
         called.result.map_err(|error| match error {

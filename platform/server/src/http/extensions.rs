@@ -7,6 +7,7 @@
 mod actions;
 mod component;
 mod decide;
+mod pages;
 mod view;
 mod watch;
 
@@ -38,6 +39,7 @@ pub(super) use actions::whole;
 pub use actions::{Deciding, ExtensionActions};
 pub(super) use component::*;
 pub(super) use decide::*;
+pub(super) use pages::*;
 pub(super) use view::review as shown_review;
 pub(super) use watch::*;
 
@@ -67,7 +69,7 @@ pub(super) async fn list_extensions(
             continue;
         }
         let apps = view::apps(&call, &row).await?;
-        if apps.as_ref().is_none_or(|apps| !apps.is_empty() || call.sees_only().is_none()) {
+        if is_listed(&call, apps.as_deref()) {
             seen.push(view::extension(&row, apps));
         }
         if seen.len() >= usize::try_from(wanted.limit_and_one()).unwrap_or(usize::MAX) {
@@ -185,6 +187,21 @@ async fn find(call: &Call, id: &str) -> Result<Extension, ApiError> {
     let absent = || ApiError::not_found("extension", id);
     let parsed: ExtensionId = id.parse().map_err(|_| absent())?;
     call.store().extension(&parsed).await?.ok_or_else(absent)
+}
+
+/// Whether the caller sees an extension in the list; `apps` are those of its apps that they see.
+fn is_listed(call: &Call, apps: Option<&[String]>) -> bool {
+    apps.is_none_or(|apps| !apps.is_empty() || call.sees_only().is_none())
+}
+
+/// The extension of this name, to who sees it in the list.
+async fn seen(call: &Call, id: &str) -> Result<Extension, ApiError> {
+    call.may_platform(Verb::Read)?;
+    let absent = || ApiError::not_found("extension", id);
+    let parsed: ExtensionId = id.parse().map_err(|_| absent())?;
+    let row = call.store().extension(&parsed).await?.ok_or_else(absent)?;
+    let apps = view::apps(call, &row).await?;
+    if is_listed(call, apps.as_deref()) { Ok(row) } else { Err(absent()) }
 }
 
 /// The component that is sent, and the place that it takes until it is installed.

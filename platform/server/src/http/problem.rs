@@ -5,13 +5,14 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use berth_api::{ExtensionReview, FieldProblem, NeedsApproval, Problem};
 use berth_extensions::AotError;
+use berth_extensions::powers::CallError;
 use berth_model::plan::Refusal;
 use berth_store::StoreError;
 
 use super::actions::ActionError;
 use super::guard;
 use crate::buildpacks::BuildpackError;
-use crate::extensions::ExtensionError;
+use crate::extensions::{ExtensionError, NotCalled};
 
 /// Why a request is not answered with what it asked for.
 #[derive(Debug)]
@@ -85,6 +86,23 @@ impl ApiError {
     /// 503: it may work later.
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not now", detail)
+    }
+
+    /// An extension gave no answer. Of a fault the caller gets the first line: the rest is for who
+    /// reads its log.
+    fn not_called(error: &NotCalled) -> Self {
+        match error {
+            NotCalled::Resting(_) => Self::unavailable(error.to_string()),
+            NotCalled::Call(CallError::Host(_)) => Self::unavailable(
+                "the extension cannot be called now; its log tells an administrator why",
+            ),
+            NotCalled::Call(CallError::Failure(_) | CallError::Guest(_)) => {
+                let text = error.to_string();
+                let first = text.lines().next().unwrap_or_default();
+                let title = "The extension failed";
+                Self::new(StatusCode::BAD_GATEWAY, "extension-failed", title, first)
+            }
+        }
     }
 
     /// Whether nothing was done and the same request may be sent again.
@@ -180,7 +198,6 @@ impl From<ExtensionError> for ApiError {
                 }
             }
             ExtensionError::Component(_)
-            | ExtensionError::NoCaller(_)
             | ExtensionError::Start(_)
             | ExtensionError::Load(_)
             | ExtensionError::Compile(AotError::Compiler { .. }) => {
@@ -193,6 +210,7 @@ impl From<ExtensionError> for ApiError {
             }
             ExtensionError::NotFound(_) => Self::missing(detail),
             ExtensionError::Conflict(_) => Self::conflict(detail),
+            ExtensionError::NotCalled(error) => Self::not_called(&error),
             ExtensionError::Store(error) => error.into(),
             error @ (ExtensionError::Compile(_) | ExtensionError::Blobs(_)) => {
                 Self::internal(&error)

@@ -90,9 +90,15 @@ fn path(api: &Api, path: &str) -> String {
         .replace("{backup}", &api.backup)
         .replace("{extension}", "test.hook")
         .replace("{secret}", "token")
+        .replace("{page}", "owner")
         .replace("{buildpack}", "acme-make")
         .replace("{stack}", "debian-12");
-    if path.ends_with("/exec") { format!("{path}?command=true") } else { path }
+    let query = match path.rsplit('/').next() {
+        Some("exec") => "?command=true",
+        Some("owner") => "?app=hello",
+        _ => "",
+    };
+    format!("{path}{query}")
 }
 
 async fn status(api: &Api, operation: &str, caller: &str) -> u16 {

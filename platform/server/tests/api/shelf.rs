@@ -5,11 +5,12 @@ use std::fs::File;
 use std::future::Future;
 use std::io::{Seek, Write};
 
+use berth_api::{ExtensionPage, PagePlace, ViewBlock};
 use berth_extensions::extension_manifest;
 use berth_model::extension::{ExtensionId, Grant};
 use berth_model::{AppId, Digest};
 use berth_store::{By, Extension, ExtensionState, ExtensionVersion, Store};
-use berthd::extensions::{Choice, ExtensionError, Health, Review};
+use berthd::extensions::{Choice, ExtensionError, Health, PanelOf, Review};
 use berthd::http::{Deciding, ExtensionActions};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -169,6 +170,20 @@ impl ExtensionActions for Shelf {
 
     fn replay(&self, id: ExtensionId, event: Option<i64>) -> Deciding<'_, u64> {
         doing(async move { Ok(self.store.replay_deliveries(&id, event, super::NOW_MS).await?) })
+    }
+
+    fn pages(&self, _: ExtensionId) -> Deciding<'_, Vec<ExtensionPage>> {
+        let (id, title) = ("owner".to_owned(), "Owner".to_owned());
+        doing(async { Ok(vec![ExtensionPage { id, title, place: PagePlace::App }]) })
+    }
+
+    fn page(
+        &self,
+        _: ExtensionId,
+        _: String,
+        app: Option<PanelOf>,
+    ) -> Deciding<'_, Vec<ViewBlock>> {
+        doing(async move { Ok(vec![ViewBlock::Code { text: app.unwrap().state }]) })
     }
 
     fn health(&self, _: &ExtensionId) -> Option<Health> {

@@ -118,3 +118,10 @@ pub(crate) fn hook(version: &str) -> Vec<u8> {
 pub(crate) fn policy(version: &str) -> Vec<u8> {
     component("policy", &manifest("policy", version, ""))
 }
+
+/// The extension of the console of these tests.
+pub(crate) fn console(version: &str) -> Vec<u8> {
+    let powers = ["http", "kv"].map(|wanted| EVERYTHING.iter().find(|(name, _)| *name == wanted));
+    let lines: Vec<&str> = powers.into_iter().flatten().map(|(_, line)| *line).collect();
+    component("console", &manifest("console", version, &lines.join("\n")))
+}

@@ -25,7 +25,7 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let world = World::new().await;
         let packs = Packs::new(world.store.clone());
         Self::over(world, Box::new(packs)).await
@@ -62,6 +62,12 @@ impl Api {
         let status = answer.status();
         let text = answer.text().await.unwrap();
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// What somebody else's token gets.
+    pub(crate) async fn get_as(&self, token: &str, path: &str) -> (StatusCode, Value) {
+        let request = self.client.get(format!("http://{}{path}", self.address));
+        Self::answer(request.bearer_auth(token)).await
     }
 
     pub(crate) async fn call(&self, method: &str, path: &str, body: Value) -> (StatusCode, Value) {

@@ -6,7 +6,7 @@ use berthd::extensions::{Choice, ExtensionError};
 use serde_json::{Value, json};
 
 use crate::guests::{component, everything_but, hook, manifest, plugin, policy, with_manifest};
-use crate::support::{World, by, capabilities, compile, does, id};
+use crate::support::{World, by, capabilities, does, id};
 
 fn asks(version: &str, capabilities: &str) -> Vec<u8> {
     component("hook", &manifest("hook", version, capabilities))
@@ -242,22 +242,6 @@ async fn a_name_stays_with_its_kind() {
 }
 
 #[tokio::test]
-async fn a_kind_that_nothing_calls_is_not_installed() {
-    let world = World::new().await;
-    let (kind, export) = ("console", "pages");
-    let text =
-        format!("(component (instance $i) (export \"berth:{kind}/{export}@0.1.0\" (instance $i)))");
-    let bytes = with_manifest(wat::parse_str(text).unwrap(), &manifest(kind, "1.0.0", ""));
-    compile(&bytes).await;
-    for refused in [
-        world.registry.review(bytes.clone()).await.map(drop),
-        world.registry.install(bytes, Choice::default(), by()).await.map(drop),
-    ] {
-        assert!(matches!(refused, Err(ExtensionError::NoCaller(_))), "{refused:?}");
-    }
-}
-
-#[tokio::test]
 async fn secrets_are_those_that_it_asks_for() {
     let world = World::new().await;
     world.install(&hook("1.0.0"), json!({})).await;
@@ -288,6 +272,7 @@ async fn everything_that_ships_with_berth_is_installed_and_starts() {
         ("rate-limit", json!({ "requests": 10 })),
         ("redact-secrets", json!({})),
         ("rfc5424-drain", json!({})),
+        ("service-status", json!({})),
         ("webhook", json!({ "url": "http://127.0.0.1:1/" })),
     ] {
         world.install(&plugin(name), config).await;

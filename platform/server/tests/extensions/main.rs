@@ -9,11 +9,15 @@ mod capabilities;
 mod folder;
 mod guests;
 mod hooks;
+#[path = "../../../extensions/tests/hostile/build.rs"]
+#[expect(dead_code, reason = "tests of the sandbox use the rest of it")]
+mod hostile;
 mod http;
 mod install;
 #[path = "../api/packs.rs"]
 #[expect(dead_code, reason = "tests of the API use the rest of it")]
 mod packs;
+mod pages;
 mod policies;
 mod recovery;
 #[path = "../api/rooms.rs"]

@@ -58,6 +58,9 @@ fn text(shown: &Shown) -> String {
             ),
         ),
     ];
+    if view.kind == "console" {
+        rows.push(("pages", format!("`berth ext pages {}` lists them", view.id)));
+    }
     rows.extend(details.health.iter().flat_map(health));
     if !details.secrets.is_empty() {
         let secret = |one: &ExtensionSecretView| {

@@ -4,12 +4,13 @@ use std::fs::File;
 use std::future::Future;
 use std::pin::Pin;
 
+use berth_api::{ExtensionPage, ViewBlock};
 use berth_model::extension::ExtensionId;
 use berth_model::{AppId, Digest};
 use berth_store::{By, Extension};
 use serde_json::Value;
 
-use crate::extensions::{Choice, ExtensionError, Health, Registry, Review};
+use crate::extensions::{Choice, ExtensionError, Health, PanelOf, Registry, Review};
 
 /// The future of a decision.
 pub type Deciding<'a, T> = Pin<Box<dyn Future<Output = Result<T, ExtensionError>> + Send + 'a>>;
@@ -68,6 +69,17 @@ pub trait ExtensionActions: Send + Sync {
 
     /// Offers dead letters again: one event, or all of them. Gives their number.
     fn replay(&self, id: ExtensionId, event: Option<i64>) -> Deciding<'_, u64>;
+
+    /// The pages that it has; none where it is of another kind.
+    fn pages(&self, id: ExtensionId) -> Deciding<'_, Vec<ExtensionPage>>;
+
+    /// What a page shows, or the panel of an app.
+    fn page(
+        &self,
+        id: ExtensionId,
+        page: String,
+        app: Option<PanelOf>,
+    ) -> Deciding<'_, Vec<ViewBlock>>;
 
     /// What it did since it is live; nothing when it is not.
     fn health(&self, id: &ExtensionId) -> Option<Health>;
@@ -169,6 +181,19 @@ impl ExtensionActions for Registry {
     fn replay(&self, id: ExtensionId, event: Option<i64>) -> Deciding<'_, u64> {
         let registry = self.clone();
         whole(async move { Self::replay(&registry, &id, event).await })
+    }
+
+    fn pages(&self, id: ExtensionId) -> Deciding<'_, Vec<ExtensionPage>> {
+        Box::pin(async move { Self::pages(self, &id).await })
+    }
+
+    fn page(
+        &self,
+        id: ExtensionId,
+        page: String,
+        app: Option<PanelOf>,
+    ) -> Deciding<'_, Vec<ViewBlock>> {
+        Box::pin(async move { Self::page(self, &id, &page, app).await })
     }
 
     fn health(&self, id: &ExtensionId) -> Option<Health> {
