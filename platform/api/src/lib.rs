@@ -45,7 +45,7 @@
 //! | GET `E/log` (`?lines=`); GET `E/deliveries`; POST `E/replay` | `ReplayEvents` -> `Page<ExtensionLogLine>` or events of it, `Page<DeliveryView>`, `Replayed` |
 //! | GET `E/pages`; GET `E/pages/{page}` (`?app=`) | -> `Page<ExtensionPage>`, `ShownPage` |
 //! | GET `/metrics` | -> the text form of Prometheus |
-//! | GET `/v1/events` (`?after=&app=`) | -> `Page<EventView>`, or events of `EventView` |
+//! | GET `/v1/events` (`?app=&actor=&kind=&since=&order=newest…`) | -> `Page<EventView>`, or events of `EventView` |
 //! | POST `/v1/down` (`?grace_ms=`) | -> 202 |
 //!
 //! Server-sent events are given to who sends `Accept: text/event-stream` (where a query has `follow`,
@@ -138,10 +138,18 @@ pub struct EventView {
     pub kind: String,
     /// Version of the shape of `before` and `after`.
     pub schema: u32,
+    /// What happened, in one line for people.
+    pub what: String,
     /// Id of what changed.
     pub subject: String,
+    /// What the app that it is about was called then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
     /// Who did it.
     pub actor: String,
+    /// Id of who did it, where somebody called; two may have one name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
     /// Where the call came from.
     pub source_ip: Option<String>,
     /// When.

@@ -1,5 +1,6 @@
 //! The command line: noun, then verb.
 
+mod audit;
 mod author;
 mod buildpack;
 mod ext;
@@ -7,6 +8,7 @@ mod verbs;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use audit::*;
 pub(crate) use author::*;
 pub(crate) use buildpack::*;
 pub(crate) use ext::*;
@@ -99,6 +101,8 @@ pub(crate) enum Command {
     Addons(OrList<Addons>),
     /// Send logs to syslog, GELF or HTTPS
     Drains(OrList<Drains>),
+    /// Show who did what, when and from where
+    Audit(OrList<Audit>),
     /// Manage the SSH keys that may push
     Keys(OrList<Keys>),
     /// Manage access tokens
@@ -210,9 +214,18 @@ mod tests {
 
     #[test]
     fn a_noun_without_a_verb_is_its_list() {
-        for noun in
-            ["addons", "apps", "buildpack", "drains", "ext", "keys", "tokens", "teams", "stacks"]
-        {
+        for noun in [
+            "addons",
+            "apps",
+            "audit",
+            "buildpack",
+            "drains",
+            "ext",
+            "keys",
+            "tokens",
+            "teams",
+            "stacks",
+        ] {
             assert!(Arguments::try_parse_from(["berth", noun]).is_ok(), "{noun}");
         }
         for noun in ["ps", "config", "builds", "releases", "domains", "volumes"] {

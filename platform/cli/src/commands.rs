@@ -3,6 +3,7 @@
 mod access;
 mod addons;
 mod apps;
+mod audit;
 mod buildpack;
 mod builds;
 mod config;
@@ -21,8 +22,8 @@ use berth_api::{DeploymentView, Page};
 use serde::de::DeserializeOwned;
 
 use crate::arguments::{
-    Addons, App, Apps, Arguments, Buildpack, BuildpackOperator, Builds, Command, Config, Domains,
-    Drains, Ext, Keys, Operator, OrList, Releases, Stacks, Teams, Tokens, Volumes,
+    Addons, App, Apps, Arguments, Audit, AuditList, Buildpack, BuildpackOperator, Builds, Command,
+    Config, Domains, Drains, Ext, Keys, Operator, OrList, Releases, Stacks, Teams, Tokens, Volumes,
 };
 use crate::client::{Client, segment};
 use crate::failure::Failure;
@@ -75,6 +76,10 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fai
         Command::Drains(noun) => {
             let verb = noun.verb.unwrap_or(Drains::List { app: None });
             drains::run(verb, client, output).await
+        }
+        Command::Audit(noun) => {
+            let verb = noun.verb.unwrap_or_else(|| Audit::List(AuditList::default()));
+            audit::run(verb, client, output).await
         }
         Command::Keys(noun) => access::keys(noun.verb.unwrap_or(Keys::List), client, output).await,
         Command::Tokens(noun) => {

@@ -68,6 +68,10 @@ impl Failure {
         self.code
     }
 
+    pub(crate) fn is_unreachable(&self) -> bool {
+        self.code == UNREACHABLE
+    }
+
     pub(crate) fn is_silent(&self) -> bool {
         self.message.is_empty()
     }

@@ -1,5 +1,9 @@
 //! One row per change, written in the change's own transaction.
 
+mod words;
+
+pub use words::WORDS_BYTES_MAX;
+
 use serde::{Deserialize, Serialize};
 
 /// A change that happened. Stream, audit and extensions are cursors over these rows.
@@ -16,8 +20,15 @@ pub struct Event {
     /// The app that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<crate::AppId>,
+    /// What that app was called then; the app itself may be gone.
+    #[serde(skip)]
+    pub app_name: Option<String>,
     /// Who did it: a principal's name, or `system`.
     pub actor: String,
+    /// The principal itself, as two may have one name; nothing in rows
+    /// of before that was kept.
+    #[serde(skip)]
+    pub principal: Option<crate::PrincipalId>,
     /// Where the call came from.
     pub source_ip: Option<String>,
     /// Unix milliseconds.

@@ -94,6 +94,24 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// What it is, after "may not".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Read => "see this",
+            Self::ReadConfig => "read configuration values",
+            Self::Fetch => "fetch the source",
+            Self::Deploy => "deploy",
+            Self::Change => "change the app",
+            Self::Run => "run commands",
+            Self::CreateApp => "create apps",
+            Self::DestroyApp => "rename or destroy the app",
+            Self::ManageAccess => "manage tokens and keys",
+            Self::ManageDrains => "manage log drains",
+            Self::OverridePolicy => "pass over policies",
+            Self::ManagePlatform => "manage the platform",
+        }
+    }
+
     /// The least role that may do it.
     pub fn least_role(self) -> Role {
         match self {

@@ -89,6 +89,11 @@ pub trait PushHost: Send + Sync + 'static {
         from: Option<IpAddr>,
     ) -> impl Future<Output = Option<Caller>> + Send;
 
+    /// A client is gone that proved to have this key and no other that is known.
+    fn unknown_key(&self, key: &SshKey, from: Option<IpAddr>) {
+        let _ = (key, from);
+    }
+
     /// Authorises and finds the app called `name` (as the client wrote it, without a final
     /// `.git`); a first push creates it.
     fn open(

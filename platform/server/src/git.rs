@@ -11,6 +11,7 @@ use berth_push::{PushHost, PushOutput, Pushed, Refusal, Repository, Service, Ssh
 use berth_store::By;
 use tokio_util::sync::CancellationToken;
 
+use crate::attempts::{Attempts, Denial};
 use crate::clock::now_ms;
 use crate::pipeline::Pipeline;
 
@@ -19,6 +20,7 @@ use crate::pipeline::Pipeline;
 pub struct GitHost {
     pub(crate) pipeline: Pipeline,
     pub(crate) locks: Locks,
+    pub(crate) attempts: Attempts,
     /// A first push creates the app.
     pub(crate) create_apps: bool,
 }
@@ -66,6 +68,19 @@ fn visible(message: impl Into<String>) -> Refusal {
 }
 
 impl GitHost {
+    fn refused(
+        &self,
+        caller: &Caller,
+        verb: Verb,
+        resource: &Resource,
+        app: Option<AppId>,
+        service: Service,
+        hidden: bool,
+    ) {
+        let call = if service == Service::Receive { "git push" } else { "git fetch" };
+        self.attempts.denied(&Denial { caller, verb, resource, app, gives: None, call, hidden });
+    }
+
     async fn existing(
         &self,
         caller: &Caller,
@@ -79,7 +94,13 @@ impl GitHost {
             Service::Receive => Verb::Deploy,
             Service::Upload => Verb::Fetch,
         };
-        match authorize(caller, verb, &Resource::OfTeam(app.team)) {
+        let resource = Resource::OfTeam(app.team);
+        let decision = authorize(caller, verb, &resource);
+        if decision != Decision::Allowed {
+            let hidden = decision == Decision::Hidden;
+            self.refused(caller, verb, &resource, Some(app.id), service, hidden);
+        }
+        match decision {
             Decision::Allowed if app.settings.addon.is_some() => {
                 Err(visible(berth_model::plan::Refusal::IsAddon(name.clone()).to_string()))
             }
@@ -100,7 +121,9 @@ impl GitHost {
                 "there is no app '{name}'; create it with `berth apps create {name}`"
             )));
         }
-        if authorize(caller, Verb::CreateApp, &Resource::OfTeam(caller.team)) != Decision::Allowed {
+        let own = Resource::OfTeam(caller.team);
+        if authorize(caller, Verb::CreateApp, &own) != Decision::Allowed {
+            self.refused(caller, Verb::CreateApp, &own, None, Service::Receive, false);
             return Err(hidden(name.as_str()));
         }
         let change = Change::Create { name: name.clone(), team: caller.team };
@@ -121,11 +144,19 @@ impl PushHost for GitHost {
     type Lock = Lock;
 
     async fn caller_of_token(&self, token: &str, from: Option<IpAddr>) -> Option<Caller> {
-        self.pipeline.store.caller_by_token(token, from, now_ms()).await.ok().flatten()
+        let found = self.pipeline.store.caller_by_token(token, from, now_ms()).await;
+        if matches!(found, Ok(None)) {
+            self.attempts.wrong_token("git", from);
+        }
+        found.ok().flatten()
     }
 
     async fn caller_of_key(&self, key: &SshKey, from: Option<IpAddr>) -> Option<Caller> {
         self.pipeline.store.caller_by_key(&key.fingerprint, from).await.ok().flatten()
+    }
+
+    fn unknown_key(&self, key: &SshKey, from: Option<IpAddr>) {
+        self.attempts.wrong_key(&key.fingerprint, from);
     }
 
     async fn open(

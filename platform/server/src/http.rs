@@ -24,6 +24,7 @@ mod guard;
 mod idempotency;
 mod keys;
 mod logs;
+mod moment;
 mod page;
 mod plan;
 mod platform;
@@ -48,6 +49,8 @@ use berth_store::Store;
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+
+use crate::attempts::Attempts;
 
 pub use actions::{
     ActionError, Actions, Doing, Input, Live, LogEntry, LogFilter, LogStream, NewRun, Output,
@@ -76,6 +79,8 @@ pub struct Platform {
     pub http: SocketAddr,
     /// Where git over SSH listens.
     pub ssh: SocketAddr,
+    /// Where refused calls are told.
+    pub attempts: Attempts,
     /// Whether a drain of anybody may reach addresses of private networks.
     pub private_drains: bool,
     streams: Arc<Semaphore>,
@@ -86,7 +91,7 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Puts the handles together.
+    /// Puts the handles together, within a runtime.
     pub fn new(
         store: Store,
         actions: Arc<dyn Actions>,
@@ -95,6 +100,7 @@ impl Platform {
         http: SocketAddr,
         ssh: SocketAddr,
     ) -> Self {
+        let attempts = Attempts::start(store.clone(), now_ms);
         Self {
             store,
             actions,
@@ -102,6 +108,7 @@ impl Platform {
             hosts,
             http,
             ssh,
+            attempts,
             private_drains: false,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             failures: Semaphore::new(auth::FAILURES_MAX),

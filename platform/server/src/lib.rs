@@ -8,6 +8,7 @@ pub mod actions;
 pub mod addons;
 mod admin_token;
 pub mod args;
+pub mod attempts;
 pub mod boot;
 mod build_log;
 pub mod buildpack_tools;

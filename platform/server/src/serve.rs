@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::actions::RoomActions;
 use crate::addons::Addons;
 use crate::args;
+use crate::attempts::Attempts;
 use crate::boot::{Booted, boot};
 use crate::buildpacks::{self, Buildpacks};
 use crate::clock::now_ms;
@@ -137,8 +138,10 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         http_port: http.port(),
     };
     let locks = Locks::default();
+    let attempts = Attempts::start(store.clone(), now_ms);
     let git = GitHost {
         pipeline: pipeline.clone(),
+        attempts: attempts.clone(),
         locks: locks.clone(),
         create_apps: config.push.create_apps,
     };
@@ -204,6 +207,7 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         http,
         ssh_address,
     );
+    platform.attempts = attempts.clone();
     platform.private_drains = config.drains.private_addresses;
     let api_router = http::router(Arc::new(platform), berth_push::http_router(push.clone()));
     let limits = Limits { connections_max: config.api.connections_max, ..Limits::default() };
@@ -228,6 +232,7 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         let _ = draining.await;
     })
     .await;
+    attempts.close().await;
     store.close().await;
     Ok(code)
 }

@@ -30,8 +30,11 @@ impl NewEvent<'_> {
     ) -> Result<i64, StoreError> {
         let done = sqlx::query(
             r#"INSERT INTO events
-                 (id, kind, schema, subject, app_id, team_id, actor, source_ip, at_ms, "before", "after")
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"#,
+                 (id, kind, schema, subject, app_id, team_id, actor, source_ip, at_ms, "before",
+                  "after", principal_id, app_name)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
+                 coalesce((SELECT name FROM apps WHERE id = $5),
+                          (SELECT app_name FROM events WHERE app_id = $5 ORDER BY seq DESC LIMIT 1)))"#,
         )
         .bind(format!("evt_{}", hex::encode(random()?)))
         .bind(self.kind)
@@ -44,6 +47,7 @@ impl NewEvent<'_> {
         .bind(by.at_ms)
         .bind(self.before.to_string())
         .bind(self.after.to_string())
+        .bind(by.principal.to_string())
         .execute(db)
         .await?;
         Ok(done.last_insert_rowid())
@@ -116,7 +120,9 @@ pub(crate) fn event(row: &Columns<'_>) -> Result<Event, StoreError> {
         schema: row.number("schema")?,
         subject: row.text("subject")?,
         app: row.opt_parsed("app_id")?,
+        app_name: row.opt_text("app_name")?,
         actor: row.text("actor")?,
+        principal: row.opt_parsed("principal_id")?,
         source_ip: row.opt_text("source_ip")?,
         at_ms: row.int("at_ms")?,
         before: row.json("before")?,

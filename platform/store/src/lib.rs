@@ -9,6 +9,7 @@
 mod access;
 mod app_values;
 mod apps;
+mod audit;
 mod backups;
 mod buildpacks;
 mod builds;
@@ -36,6 +37,7 @@ mod values;
 mod volumes;
 
 pub use access::{Key, NewKey, NewToken, Team, Token, token_hash};
+pub use audit::{AuditFilter, KindFilter, Order, Refused};
 pub use backups::Backup;
 pub use buildpacks::AddedBuildpack;
 pub use builds::{BUILD_LOG_BYTES_MAX, BUILD_LOG_LINE_BYTES_MAX, BuildEnd, LogLine};

@@ -26,7 +26,7 @@ const CHANNELS_MAX: usize = 8;
 const STDERR: u32 = 1;
 
 /// The handler of one connection.
-pub(super) struct Session<H> {
+pub(super) struct Session<H: PushHost> {
     push: Push<H>,
     peer: SocketAddr,
     /// Set when the client has logged in.
@@ -34,6 +34,8 @@ pub(super) struct Session<H> {
     /// Commands that run now.
     running: watch::Sender<usize>,
     caller: Option<Caller>,
+    /// The last key that is not known; clients try one after the other.
+    unknown: Option<SshKey>,
     /// Channels without a command yet, with the protocol version asked for.
     waiting: HashMap<ChannelId, (Channel<Msg>, u8)>,
     open: usize,
@@ -51,8 +53,8 @@ impl<H: PushHost> Session<H> {
     ) -> Self {
         let gone = CancellationToken::new();
         let _guard = gone.clone().drop_guard();
-        let (caller, waiting) = (None, HashMap::new());
-        Self { push, peer, known, running, caller, waiting, open: 0, gone, _guard }
+        let (caller, unknown, waiting) = (None, None, HashMap::new());
+        Self { push, peer, known, running, caller, unknown, waiting, open: 0, gone, _guard }
     }
 
     /// What a command on a channel needs.
@@ -63,6 +65,14 @@ impl<H: PushHost> Session<H> {
             version,
             gone: self.gone.child_token(),
             _counted: Counted::new(self.running.clone()),
+        }
+    }
+}
+
+impl<H: PushHost> Drop for Session<H> {
+    fn drop(&mut self) {
+        if let Some(key) = self.unknown.take() {
+            self.push.inner.host.unknown_key(&key, Some(self.peer.ip()));
         }
     }
 }
@@ -83,6 +93,7 @@ impl<H: PushHost> Handler for Session<H> {
         let key = SshKey { fingerprint, openssh };
         let from = Some(self.peer.ip());
         self.caller = self.push.inner.host.caller_of_key(&key, from).await;
+        self.unknown = self.caller.is_none().then_some(key);
         Ok(if self.caller.is_some() { Auth::Accept } else { Auth::reject() })
     }
 

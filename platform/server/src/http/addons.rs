@@ -148,7 +148,7 @@ async fn find(call: &Call, name: &str, verb: Verb) -> Result<App, ApiError> {
     if app.settings.addon.is_none() {
         return Err(absent());
     }
-    call.may(verb, &Resource::OfTeam(app.team), absent)?;
+    call.may_app(verb, &app, absent)?;
     Ok(app)
 }
 

@@ -4,18 +4,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use berth_model::principal::{Decision, Resource, Verb, authorize};
-use berth_model::{Caller, Role};
+use berth_model::{App, AppId, Caller, Role};
 use berth_store::Token;
 
 use super::Platform;
 use super::call::Call;
 use super::guard::CalledAs;
 use super::problem::ApiError;
+use crate::attempts::Denial;
 
 /// Wrong tokens that are answered at the same time; more are turned away at once.
 pub(super) const FAILURES_MAX: usize = 16;
@@ -41,17 +42,29 @@ impl FromRequestParts<Arc<Platform>> for Call {
             Some(CalledAs(name)) => name.clone(),
             None => Authority::from_static("localhost"),
         };
-        let overrides = overrides(&caller, &parts.headers)?;
-        Ok(Self { platform: Arc::clone(platform), caller, called_as, once: None, overrides })
+        let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        let operation = format!("{} {path}", parts.method);
+        let mut call = Self {
+            platform: Arc::clone(platform),
+            caller,
+            called_as,
+            once: None,
+            operation,
+            overrides: None,
+        };
+        call.overrides = overrides(&call, &parts.headers)?;
+        Ok(call)
     }
 }
 
 /// Why the caller passes over policies, who may do so in the own team; whose apps those are is
 /// asked in each handler.
-fn overrides(caller: &Caller, headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+fn overrides(call: &Call, headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let Some(value) = headers.get(OVERRIDE) else { return Ok(None) };
+    let caller = &call.caller;
     let own = Resource::OfTeam(caller.team);
     if authorize(caller, Verb::OverridePolicy, &own) != Decision::Allowed {
+        call.refused(Verb::OverridePolicy, &own, None, None, false);
         return Err(ApiError::forbidden(format!(
             "your token has the role {}; overriding a policy takes {}",
             caller.role.as_str(),
@@ -89,7 +102,10 @@ async fn caller(
     };
     match found {
         Some(caller) => Ok(caller),
-        None => Err(slowly(platform).await),
+        None => {
+            platform.attempts.wrong_token("the API", address);
+            Err(slowly(platform).await)
+        }
     }
 }
 
@@ -147,7 +163,31 @@ impl Call {
         resource: &Resource,
         hidden: impl FnOnce() -> ApiError,
     ) -> Result<(), ApiError> {
-        match authorize(&self.caller, verb, resource) {
+        self.decide(verb, resource, None, hidden)
+    }
+
+    /// The same for an app, which an auditor is told.
+    pub(crate) fn may_app(
+        &self,
+        verb: Verb,
+        app: &App,
+        hidden: impl FnOnce() -> ApiError,
+    ) -> Result<(), ApiError> {
+        self.decide(verb, &Resource::OfTeam(app.team), Some(app.id), hidden)
+    }
+
+    fn decide(
+        &self,
+        verb: Verb,
+        resource: &Resource,
+        app: Option<AppId>,
+        hidden: impl FnOnce() -> ApiError,
+    ) -> Result<(), ApiError> {
+        let decision = authorize(&self.caller, verb, resource);
+        if decision != Decision::Allowed {
+            self.refused(verb, resource, app, None, decision == Decision::Hidden);
+        }
+        match decision {
             Decision::Allowed => Ok(()),
             Decision::Denied => Err(ApiError::forbidden(format!(
                 "your token has the role {}; this takes {}",
@@ -156,6 +196,19 @@ impl Call {
             ))),
             Decision::Hidden => Err(hidden()),
         }
+    }
+
+    fn refused(
+        &self,
+        verb: Verb,
+        resource: &Resource,
+        app: Option<AppId>,
+        gives: Option<Role>,
+        hidden: bool,
+    ) {
+        let (caller, call) = (&self.caller, self.operation.as_str());
+        let denial = Denial { caller, verb, resource, app, gives, call, hidden };
+        self.platform.attempts.denied(&denial);
     }
 
     /// The same for the platform itself, which is never hidden.
@@ -168,6 +221,8 @@ impl Call {
         if role <= self.caller.role {
             return Ok(());
         }
+        let own = Resource::OfTeam(self.caller.team);
+        self.refused(Verb::ManageAccess, &own, None, Some(role), false);
         Err(ApiError::forbidden(format!(
             "your token has the role {}; it cannot give the role {}",
             self.caller.role.as_str(),

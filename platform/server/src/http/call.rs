@@ -25,6 +25,8 @@ pub(crate) struct Call {
     pub(crate) called_as: Authority,
     /// The `Idempotency-Key` that its change keeps its event with.
     pub(crate) once: Option<String>,
+    /// Method and path as the API has them, without what the caller wrote.
+    pub(crate) operation: String,
     /// Why policies are passed over: the caller may do so.
     pub(crate) overrides: Option<String>,
 }
@@ -61,7 +63,7 @@ impl Call {
         let absent = || ApiError::not_found("app", name);
         let Ok(parsed) = name.parse() else { return Err(absent()) };
         let app = self.store().app_by_name(&parsed).await?.ok_or_else(absent)?;
-        self.may(verb, &Resource::OfTeam(app.team), absent)?;
+        self.may_app(verb, &app, absent)?;
         Ok(app)
     }
 

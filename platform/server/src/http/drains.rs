@@ -166,7 +166,7 @@ async fn find(call: &Call, id: &str, verb: Verb) -> Result<(Drain, Option<App>),
     let drain = call.store().drain(parsed).await?.ok_or_else(absent)?;
     let app = app_of(call, &drain).await?;
     match &app {
-        Some(app) => call.may(verb, &Resource::OfTeam(app.team), absent)?,
+        Some(app) => call.may_app(verb, app, absent)?,
         // What concerns every app is no team's.
         None if call.caller.role == Role::Admin => {}
         None => return Err(absent()),

@@ -30,7 +30,7 @@ fn table() -> BTreeMap<String, Vec<u16>> {
 }
 
 /// Every operation of the document.
-fn operations() -> BTreeSet<String> {
+pub(crate) fn operations() -> BTreeSet<String> {
     let document = serde_json::to_value(berthd::http::openapi()).unwrap();
     let paths = document["paths"].as_object().unwrap();
     paths
@@ -124,7 +124,7 @@ async fn status(api: &Api, operation: &str, caller: &str) -> u16 {
 }
 
 /// The API with an extension that has a secret, a buildpack, and an add-on with a backup.
-async fn with_components() -> Api {
+pub(crate) async fn with_components() -> Api {
     let mut api = Api::start().await;
     let extensions = Shelf::new(api.store.clone());
     let (row, _) =
@@ -146,6 +146,13 @@ fn the_table_has_every_operation_and_no_other() {
     assert_eq!(table, operations());
 }
 
+/// Whether anything was done; that a call was refused is told a little later.
+async fn changed_since(api: &Api, before: i64) -> bool {
+    let all = EventFilter { visible: Visible::All, app: None };
+    let events = api.store.events(all, before, 200).await.unwrap();
+    events.iter().any(|event| !event.kind.starts_with("access."))
+}
+
 #[tokio::test]
 async fn every_operation_answers_every_caller_as_the_table_says() {
     let mut wrong = Vec::new();
@@ -158,7 +165,7 @@ async fn every_operation_answers_every_caller_as_the_table_says() {
             if found != expected {
                 wrong.push(format!("{operation} as {caller}: {found}, not {expected}"));
             }
-            if api.store.newest_event().await.unwrap() == before {
+            if !changed_since(&api, before).await {
                 continue;
             }
             if found >= 400 {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod audit;
 mod authorization;
 mod changes;
 mod document;
@@ -10,6 +11,7 @@ mod listener;
 mod overrides;
 mod packs;
 mod rooms;
+mod secrets;
 mod sessions;
 mod shelf;
 mod stores;
@@ -52,7 +54,7 @@ struct Api {
     key: String,
     /// The backup that operations on backups are tried on, where there is an add-on.
     backup: String,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 fn by() -> By {
@@ -116,7 +118,7 @@ impl Api {
             drain,
             key,
             backup: String::new(),
-            _folder: folder,
+            folder,
         }
     }
 
