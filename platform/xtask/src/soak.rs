@@ -13,7 +13,9 @@ pub(crate) fn reload() -> Result<()> {
     let test = "folder::reloads_leave_no_memory_behind";
     shell::run(
         shell::command("cargo")
-            .args(["test", "--locked", "-p", "berthd", "--test", "extensions", test])
+            // With the features of the suites, so that nothing is compiled for this alone.
+            .args(["test", "--locked", "--workspace", "--exclude", "acceptance"])
+            .args(["--test", "extensions", test])
             .args(["--", "--exact", "--nocapture"])
             .env("BERTH_RELOADS", RELOADS.to_string()),
     )
