@@ -234,6 +234,13 @@ mod tests {
     }
 
     #[test]
+    fn the_token_to_be_revoked_is_not_the_one_to_revoke_with() {
+        let parsed =
+            Arguments::try_parse_from(["berth", "--token", "own", "tokens", "revoke", "tok_1"]);
+        assert_eq!(parsed.unwrap().global.token, "own");
+    }
+
+    #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
     }

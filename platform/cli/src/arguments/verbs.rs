@@ -401,7 +401,8 @@ pub(crate) enum Tokens {
     /// Make a token invalid
     Revoke {
         /// Its id
-        token: String,
+        #[arg(value_name = "TOKEN")]
+        id: String,
     },
 }
 

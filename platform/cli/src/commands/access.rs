@@ -100,9 +100,9 @@ pub(crate) async fn tokens(
             output.note("Keep this secret now: it is not stored and cannot be shown again.");
             output.value(&created, |created| created.secret.clone())
         }
-        Tokens::Revoke { token } => {
-            client.delete(&format!("/v1/tokens/{}", segment(&token))).await?;
-            output.note(&format!("the token {token} is worth nothing any more"));
+        Tokens::Revoke { id } => {
+            client.delete(&format!("/v1/tokens/{}", segment(&id))).await?;
+            output.note(&format!("the token {id} is worth nothing any more"));
             Ok(())
         }
     }
