@@ -47,18 +47,23 @@ pub fn wasm(options: &args::Worker) -> Result<()> {
         idle_ms_max: IDLE_MS_MAX,
         drain_ms_max: DRAIN_MS_MAX,
     };
-    let logs = Arc::new(wasm_log::WasmLogs::new(data.root.join("logs-wasm")));
+    let (logs, writing) = wasm_log::WasmLogs::new(data.root.join("logs-wasm"));
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let mut terminate =
             tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let shutdown = async move {
             terminate.recv().await;
         };
+        let logs = Arc::new(logs);
         berth_extensions::worker::serve(control, requests, worker, logs, shutdown).await?;
         anyhow::Ok(())
-    })
+    });
+    // With it goes whoever could still log.
+    drop(runtime);
+    writing.end();
+    served
 }
 
 /// The body of `berthd compile`.

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -18,6 +18,12 @@ use berth_model::log::LogStream;
 const QUEUE_MAX: usize = 8192;
 /// Logs that are kept open.
 const OPEN_MAX: usize = 256;
+/// How long lines are gathered before they are written. Whoever logs wakes nobody meanwhile, and
+/// an app's first line, for which a folder is made, does not compete with the answer to the request
+/// that it is about. Lines of so long are lost with a process that is killed.
+const GATHER: Duration = Duration::from_millis(5);
+/// How long the end of the process waits for what is not written yet.
+const END_MAX: Duration = Duration::from_secs(2);
 
 struct Line {
     instance: InstanceId,
@@ -35,12 +41,27 @@ pub(super) struct WasmLogs {
 
 impl WasmLogs {
     /// Logs below `folder`, one folder per instance.
-    pub(super) fn new(folder: PathBuf) -> Self {
+    pub(super) fn new(folder: PathBuf) -> (Self, Writing) {
         let (lines, waiting) = sync_channel(QUEUE_MAX);
+        let (writing, written) = sync_channel(0);
         let dropped = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&dropped);
-        std::thread::spawn(move || write(&folder, &waiting, &counted));
-        Self { lines, dropped }
+        std::thread::spawn(move || {
+            let _until_the_end: SyncSender<()> = writing;
+            write(&folder, &waiting, &counted);
+        });
+        (Self { lines, dropped }, Writing(written))
+    }
+}
+
+/// The thread that writes, which ends after the last line once nobody can log any more.
+pub(super) struct Writing(Receiver<()>);
+
+impl Writing {
+    /// Waits for its end, for a bounded time.
+    pub(super) fn end(self) {
+        // Nothing is ever sent: an error is the end of the thread, or of our patience.
+        let _ = self.0.recv_timeout(END_MAX);
     }
 }
 
@@ -53,31 +74,69 @@ impl LogSink for WasmLogs {
     }
 }
 
-fn write(folder: &std::path::Path, lines: &Receiver<Line>, dropped: &AtomicU64) {
+fn write(folder: &Path, lines: &Receiver<Line>, dropped: &AtomicU64) {
     let mut open: HashMap<InstanceId, LogWriter> = HashMap::new();
-    while let Ok(line) = lines.recv() {
-        if !open.contains_key(&line.instance) {
-            if open.len() >= OPEN_MAX {
-                open.clear();
+    while let Ok(first) = lines.recv() {
+        std::thread::sleep(GATHER);
+        for line in std::iter::once(first).chain(lines.try_iter()) {
+            let Some(writer) = writer(&mut open, folder, line.instance) else { continue };
+            let lost = dropped.swap(0, Ordering::Relaxed);
+            if lost > 0 {
+                let note = format!("{lost} lines were dropped: they came too fast");
+                writer.line(1, LogStream::System, line.at_ns, note.as_bytes(), false);
             }
-            let own = folder.join(line.instance.to_string());
-            let made = std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&own);
-            match made.and_then(|()| LogWriter::open(&own, LogLimits::default())) {
-                Ok(writer) => open.insert(line.instance, writer),
-                Err(_) => continue,
-            };
+            writer.line(1, line.stream, line.at_ns, line.text.as_bytes(), line.partial);
         }
-        let Some(writer) = open.get_mut(&line.instance) else { continue };
-        let lost = dropped.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            let note = format!("{lost} lines were dropped: they came too fast");
-            writer.line(1, LogStream::System, line.at_ns, note.as_bytes(), false);
-        }
-        writer.line(1, line.stream, line.at_ns, line.text.as_bytes(), line.partial);
     }
+}
+
+/// The log of an instance; none where it cannot be opened.
+fn writer<'a>(
+    open: &'a mut HashMap<InstanceId, LogWriter>,
+    folder: &Path,
+    instance: InstanceId,
+) -> Option<&'a mut LogWriter> {
+    if !open.contains_key(&instance) {
+        if open.len() >= OPEN_MAX {
+            open.clear();
+        }
+        let own = folder.join(instance.to_string());
+        std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&own).ok()?;
+        open.insert(instance, LogWriter::open(&own, LogLimits::default()).ok()?);
+    }
+    open.get_mut(&instance)
 }
 
 fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_container::logfile::files;
+
+    use super::*;
+
+    #[test]
+    fn what_was_logged_is_written_in_its_order_before_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let (logs, writing) = WasmLogs::new(folder.path().to_owned());
+        let instances = [1, 2].map(|n| InstanceId::new(n, [0; 10]));
+        for n in 0..100 {
+            for instance in instances {
+                logs.line(instance, LogStream::Stdout, &format!("line {n}"), false);
+            }
+        }
+        drop(logs);
+        writing.end();
+        for instance in instances {
+            let files = files(&folder.path().join(instance.to_string()), LogLimits::default());
+            let text = std::fs::read_to_string(&files[0]).unwrap();
+            let found: Vec<_> = text.matches("line ").collect();
+            assert_eq!(found.len(), 100, "{text}");
+            let places = (0..100).map(|n| text.find(&format!("line {n}")).unwrap());
+            assert!(places.is_sorted(), "{text}");
+        }
+    }
 }
