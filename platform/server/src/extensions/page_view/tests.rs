@@ -3,6 +3,9 @@ use serde_json::json;
 
 use super::*;
 
+/// A block with so many of something.
+type Many = fn(usize) -> Value;
+
 fn page_of(id: &str, title: &str, place: &str) -> Page {
     let (id, title, place) = (id.to_owned(), title.to_owned(), place.to_owned());
     Page { id, title, place, extra: Vec::new() }
@@ -116,7 +119,7 @@ fn everything_of_a_block_is_bounded() {
         one(made(65_536)).unwrap();
         refused(made(65_537), "its text has 65537 bytes");
     }
-    let counts: [(fn(usize) -> Value, usize, &str); 5] = [
+    let counts: [(Many, usize, &str); 5] = [
         (|count| json!({ "type": "list", "items": vec!["a"; count] }), 500, "items"),
         (|count| json!({ "type": "table", "head": vec!["a"; count], "rows": [] }), 16, "columns"),
         (
