@@ -10,6 +10,7 @@ use clap::Parser;
 const BAD_CONFIG: u8 = 64;
 
 fn main() -> ExitCode {
+    berthd::heap::stay_small();
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Serve(options) => match berthd::serve::run(&options) {
