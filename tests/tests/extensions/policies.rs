@@ -36,6 +36,10 @@ fn a_push_that_a_policy_denies_says_why_and_leaves_what_runs_alone() {
 
     let planned = platform.must(&["plan", "config-set", "--app", "hello", "A=b"]);
     assert!(planned.contains("It would be refused: berth.no-deploy-days"), "{planned}");
+    // A configuration that takes effect is a release; one that waits for the next is none.
+    let (code, _, err) = said(platform.berth(&["config", "set", "--app", "hello", "A=b"]));
+    assert!(code == Some(1) && err.contains(denied), "{err}");
+    platform.must(&["config", "set", "--app", "hello", "--no-restart", "A=b"]);
 
     // Going back is how operators recover, and never asked about.
     platform.must(&["releases", "rollback", "--app", "hello", "v1"]);

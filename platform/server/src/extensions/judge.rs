@@ -6,7 +6,7 @@
 use berth_extensions::hook::Event as HookEvent;
 use berth_extensions::policy::{Plan as PolicyPlan, Verdict};
 use berth_model::extension::{ExtensionId, Kind};
-use berth_model::plan::{Change, Plan};
+use berth_model::plan::{Change, Effect, Plan};
 use berth_model::text::printable;
 use berth_model::{App, AppId};
 use berth_store::By;
@@ -52,7 +52,7 @@ impl Registry {
             actor: by.name.clone(),
             app: app.map(|app| app.name.to_string()),
             team: app.map(|app| app.team.to_string()),
-            actions: vec![change.event_kind().to_owned()],
+            actions: actions(change, plan),
             at_ms: u64::try_from(now_ms()).unwrap_or(0),
             document: document(app, plan).to_string(),
             extra: Vec::new(),
@@ -163,6 +163,15 @@ impl Registry {
         })
         .await
     }
+}
+
+/// What is asked, and the release that comes of it.
+fn actions(change: &Change, plan: &Plan) -> Vec<String> {
+    const RELEASED: &str = "release.created";
+    let asked = change.event_kind();
+    let released = plan.changes.iter().any(|effect| matches!(effect, Effect::CreateRelease(_)));
+    let more = (released && asked != RELEASED).then_some(RELEASED);
+    std::iter::once(asked).chain(more).map(str::to_owned).collect()
 }
 
 /// The plan as `berth plan --json` has it, and how the app's instances run.
