@@ -24,7 +24,6 @@ pub mod drains;
 pub mod ext_tools;
 pub mod extensions;
 pub mod git;
-pub mod heap;
 pub mod http;
 pub mod key;
 pub mod listener;

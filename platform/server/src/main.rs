@@ -10,7 +10,6 @@ use clap::Parser;
 const BAD_CONFIG: u8 = 64;
 
 fn main() -> ExitCode {
-    berthd::heap::stay_small();
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Serve(options) => match berthd::serve::run(&options) {
