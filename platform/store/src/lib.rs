@@ -9,7 +9,6 @@
 mod access;
 mod app_values;
 mod apps;
-mod audit;
 mod backups;
 mod buildpacks;
 mod builds;
@@ -26,6 +25,7 @@ mod idempotency;
 mod images;
 mod instances;
 mod memo;
+mod refusals;
 mod releases;
 mod routes;
 mod row;
@@ -37,7 +37,6 @@ mod values;
 mod volumes;
 
 pub use access::{Key, NewKey, NewToken, Team, Token, token_hash};
-pub use audit::{AuditFilter, KindFilter, Order, Refused};
 pub use backups::Backup;
 pub use buildpacks::AddedBuildpack;
 pub use builds::{BUILD_LOG_BYTES_MAX, BUILD_LOG_LINE_BYTES_MAX, BuildEnd, LogLine};
@@ -47,12 +46,13 @@ pub use config::ConfigVersion;
 pub use domains::DomainRow;
 pub use drains::{Drain, DrainCounts, DrainCursor, DrainSource, NewDrain};
 pub use error::StoreError;
-pub use events::{EventFilter, Visible};
+pub use events::{EventFilter, KindFilter, Order, Visible};
 pub use extensions::{
     Delivery, Extension, ExtensionLine, ExtensionState, ExtensionVersion, GrantRow,
 };
 pub use idempotency::{Answer, Claim};
 pub use instances::Snapshot;
+pub use refusals::Refused;
 pub use stacks::Stack;
 pub use store::Store;
 pub use sweep::Swept;

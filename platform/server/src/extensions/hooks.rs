@@ -11,7 +11,7 @@ use std::time::Duration;
 use berth_extensions::hook::Event as HookEvent;
 use berth_model::Event;
 use berth_model::extension::{ExtensionId, Kind, Next};
-use berth_store::{Delivery, EventFilter, ExtensionState, StoreError, Visible};
+use berth_store::{Delivery, EventFilter, ExtensionState, Order, StoreError, Visible};
 use serde_json::{Value, json};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -122,9 +122,9 @@ impl Registry {
         let (store, id) = (&self.inner.store, &live.row.id);
         let Some(row) = store.extension(id).await? else { return Ok(()) };
         let mut seen = row.seen;
-        let all = EventFilter { visible: Visible::All, app: None };
+        let all = EventFilter::all(Visible::All);
         loop {
-            let events = store.events(all, seen, EVENTS_MAX).await?;
+            let events = store.events(&all, Order::OldestAfter(seen), EVENTS_MAX).await?;
             let Some(last) = events.last() else { return Ok(()) };
             seen = last.seq;
             let wanted: Vec<_> = events

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use berth_api::{EventView, Page, Timestamp};
 use berth_model::principal::Verb;
 use berth_model::{AppName, Event};
-use berth_store::{AuditFilter, By, KindFilter, Order, Store, Visible};
+use berth_store::{By, EventFilter, KindFilter, Order, Store, Visible};
 use futures_util::stream;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
@@ -102,13 +102,13 @@ pub(super) async fn list_events(
             return Err(ApiError::invalid("after", detail));
         }
     };
-    let rows = call.store().audit(&filter, order, wanted.limit_and_one()).await?;
+    let rows = call.store().events(&filter, order, wanted.limit_and_one()).await?;
     let page = wanted.page(rows, |event| event.seq.to_string());
     Ok(Json(page::map(page, view)).into_response())
 }
 
 /// What was asked for, of what the caller may see.
-async fn filter(call: &Call, query: &EventsQuery) -> Result<AuditFilter, ApiError> {
+async fn filter(call: &Call, query: &EventsQuery) -> Result<EventFilter, ApiError> {
     let visible = call.sees_only().map_or(Visible::All, Visible::Team);
     let app = match &query.app {
         Some(name) => Some(app(call, visible, name).await?),
@@ -128,7 +128,7 @@ async fn filter(call: &Call, query: &EventsQuery) -> Result<AuditFilter, ApiErro
         let parsed = text.as_deref().map(|text| moment(text, call.now_ms())).transpose();
         parsed.map_err(|detail| ApiError::invalid(pointer, detail))
     };
-    Ok(AuditFilter {
+    Ok(EventFilter {
         visible,
         team,
         app,
@@ -162,7 +162,7 @@ fn kind(text: String) -> Result<KindFilter, ApiError> {
 
 fn follow(
     store: Store,
-    filter: AuditFilter,
+    filter: EventFilter,
     seen: i64,
 ) -> impl futures_util::Stream<Item = axum::response::sse::Event> + Send {
     let newest = store.watch_events();
@@ -178,7 +178,7 @@ fn follow(
             }
             let looked_to = *newest.borrow_and_update();
             let order = Order::OldestAfter(seen);
-            let more = store.audit(&filter, order, EVENTS_AT_ONCE).await.ok()?;
+            let more = store.events(&filter, order, EVENTS_AT_ONCE).await.ok()?;
             if more.is_empty() {
                 // What is not wanted is looked at once.
                 seen = seen.max(looked_to);

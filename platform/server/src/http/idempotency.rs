@@ -11,7 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use berth_model::{Event, PrincipalId};
-use berth_store::{Answer, Claim, EventFilter, Visible};
+use berth_store::{Answer, Claim, EventFilter, Order, Visible};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -125,8 +125,9 @@ impl Once {
 }
 
 async fn event(call: &Call, position: i64) -> Result<Event, ApiError> {
-    let all = EventFilter { visible: Visible::All, app: None };
-    let found = call.store().events(all, position - 1, 1).await?.into_iter().next();
+    let all = EventFilter::all(Visible::All);
+    let found =
+        call.store().events(&all, Order::OldestAfter(position - 1), 1).await?.into_iter().next();
     found.filter(|event| event.seq == position).ok_or_else(|| {
         ApiError::conflict("what this request did is so long ago that it was forgotten")
     })

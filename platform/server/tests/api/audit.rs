@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use berth_model::plan::Change;
-use berth_store::{AuditFilter, By, Order, Visible};
+use berth_store::{By, EventFilter, Order, Visible};
 use serde_json::{Value, json};
 
 use crate::{Api, NOW_MS, by};
@@ -15,8 +15,8 @@ impl Api {
         let wait = async {
             loop {
                 changes.mark_unchanged();
-                let all = AuditFilter::all(Visible::All);
-                let rows = self.store.audit(&all, Order::OldestAfter(0), 1000).await.unwrap();
+                let all = EventFilter::all(Visible::All);
+                let rows = self.store.events(&all, Order::OldestAfter(0), 1000).await.unwrap();
                 let found: Vec<_> =
                     rows.into_iter().filter(|row| row.kind.starts_with(kind)).collect();
                 if found.len() >= count {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use berth_store::{EventFilter, Visible};
+use berth_store::{EventFilter, Order, Visible};
 use berthd::extensions::Choice;
 use berthd::http::{BuildpackActions, ExtensionActions};
 use serde_json::{Value, json};
@@ -148,8 +148,8 @@ fn the_table_has_every_operation_and_no_other() {
 
 /// Whether anything was done; that a call was refused is told a little later.
 async fn changed_since(api: &Api, before: i64) -> bool {
-    let all = EventFilter { visible: Visible::All, app: None };
-    let events = api.store.events(all, before, 200).await.unwrap();
+    let all = EventFilter::all(Visible::All);
+    let events = api.store.events(&all, Order::OldestAfter(before), 200).await.unwrap();
     events.iter().any(|event| !event.kind.starts_with("access."))
 }
 
@@ -261,7 +261,7 @@ async fn a_token_ends_with_its_revocation() {
     let path = format!("/v1/tokens/{}", made["token"]["id"].as_str().unwrap());
     api.must("owner", "DELETE", &path, None).await;
     assert_eq!(me().await.unwrap().status(), 401);
-    let filter = EventFilter { visible: Visible::All, app: None };
-    let events = api.store.events(filter, 0, 200).await.unwrap();
+    let filter = EventFilter::all(Visible::All);
+    let events = api.store.events(&filter, Order::OldestAfter(0), 200).await.unwrap();
     assert!(!format!("{events:?}").contains(secret));
 }

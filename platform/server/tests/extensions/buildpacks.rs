@@ -7,7 +7,7 @@ use berth_build::{Builder, Inventory, Loaded, Settings};
 use berth_container::Agent;
 use berth_extensions::buildpack::Buildpacks as Engine;
 use berth_extensions::{AotCache, EngineKind, MacKey};
-use berth_store::{EventFilter, Visible};
+use berth_store::{EventFilter, Order, Visible};
 use berthd::buildpacks::Buildpacks;
 use berthd::compiler::Compiler;
 use reqwest::StatusCode;
@@ -88,8 +88,9 @@ impl Room {
     }
 
     async fn events(&self) -> Vec<String> {
-        let all = EventFilter { visible: Visible::All, app: None };
-        let events = self.api.world.store.events(all, 0, 10_000).await.unwrap();
+        let all = EventFilter::all(Visible::All);
+        let events =
+            self.api.world.store.events(&all, Order::OldestAfter(0), 10_000).await.unwrap();
         let ours = events.into_iter().filter(|event| event.kind.starts_with("buildpack."));
         ours.map(|event| format!("{} {}", event.kind, event.subject)).collect()
     }

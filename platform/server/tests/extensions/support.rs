@@ -13,7 +13,7 @@ use berth_extensions::{AotCache, EngineKind, MacKey};
 use berth_model::extension::{BreakerRules, Capabilities, DeliveryRules, ExtensionId};
 use berth_model::plan::Change;
 use berth_model::{App, Digest, Event};
-use berth_store::{By, EventFilter, Extension, Store, Visible};
+use berth_store::{By, EventFilter, Extension, Order, Store, Visible};
 use berthd::compiler::Compiler;
 use berthd::extensions::{Choice, Denial, ExtensionError, ExtensionsConfig, Health, Registry};
 use serde_json::{Value, json};
@@ -196,8 +196,8 @@ impl World {
     }
 
     pub(crate) async fn events(&self, kind: &str) -> Vec<Event> {
-        let all = EventFilter { visible: Visible::All, app: None };
-        let events = self.store.events(all, 0, 10_000).await.unwrap();
+        let all = EventFilter::all(Visible::All);
+        let events = self.store.events(&all, Order::OldestAfter(0), 10_000).await.unwrap();
         events.into_iter().filter(|event| event.kind == kind).collect()
     }
 

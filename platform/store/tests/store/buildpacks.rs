@@ -2,7 +2,7 @@
 
 use berth_model::BuildpackId;
 use berth_model::buildpack::{BuildpackGroup, BuildpackManifest};
-use berth_store::{AddedBuildpack, EventFilter, Visible};
+use berth_store::{AddedBuildpack, EventFilter, Order, Visible};
 
 use super::*;
 
@@ -28,8 +28,8 @@ fn groups(texts: &[&str]) -> Vec<BuildpackGroup> {
 }
 
 async fn kinds(store: &Store) -> Vec<String> {
-    let all = EventFilter { visible: Visible::All, app: None };
-    let events = store.events(all, 0, 100).await.unwrap();
+    let all = EventFilter::all(Visible::All);
+    let events = store.events(&all, Order::OldestAfter(0), 100).await.unwrap();
     let ours = events.into_iter().filter(|event| event.kind.starts_with("buildpack."));
     ours.map(|event| event.kind).collect()
 }

@@ -149,7 +149,10 @@ async fn a_change_that_is_let_go_anywhere_is_there_whole_or_not_at_all() {
     assert!(let_go > 5 && done > 5, "{let_go} let go, {done} done");
     let versions = store.again().await.config_versions(app.id, None, 200).await.unwrap();
     assert!(versions.iter().all(|version| version.names.len() == 4));
-    let filter = berth_store::EventFilter { visible: berth_store::Visible::All, app: Some(app.id) };
-    let events = store.events(filter, 0, 200).await.unwrap();
+    let filter = berth_store::EventFilter {
+        app: Some(app.name.clone()),
+        ..berth_store::EventFilter::all(berth_store::Visible::All)
+    };
+    let events = store.events(&filter, berth_store::Order::OldestAfter(0), 200).await.unwrap();
     assert_eq!(events.len(), versions.len() + 1, "one event for each version, and the app's");
 }

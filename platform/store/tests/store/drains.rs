@@ -1,7 +1,7 @@
 //! Log drains.
 
 use berth_model::drain::{DRAINS_MAX, Reach};
-use berth_store::{DrainCounts, DrainCursor, EventFilter, NewDrain, Visible};
+use berth_store::{DrainCounts, DrainCursor, EventFilter, NewDrain, Order, Visible};
 
 use super::*;
 
@@ -30,8 +30,9 @@ async fn the_address_of_a_drain_is_sealed_and_shown_nowhere() {
 
     store.remove_drain(drain.id, &by()).await.unwrap();
     assert_eq!(store.drain(drain.id).await.unwrap(), None);
-    let filter = EventFilter { visible: Visible::Team(app.team), app: Some(app.id) };
-    let events = store.events(filter, 0, 100).await.unwrap();
+    let filter =
+        EventFilter { app: Some(app.name.clone()), ..EventFilter::all(Visible::Team(app.team)) };
+    let events = store.events(&filter, Order::OldestAfter(0), 100).await.unwrap();
     let kinds: Vec<_> = events.iter().map(|event| event.kind.as_str()).collect();
     assert_eq!(kinds[kinds.len() - 2..], ["drain.created", "drain.removed"]);
     store.close().await;

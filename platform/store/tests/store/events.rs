@@ -1,5 +1,5 @@
 use berth_model::plan::Change;
-use berth_store::{EventFilter, Visible};
+use berth_store::{EventFilter, Order, Visible};
 
 use crate::{Fixture, by};
 
@@ -10,8 +10,8 @@ async fn every_change_writes_exactly_one_event_without_secrets() {
     store.set(&app, &[("PASSWORD", "swordfish")]).await;
     store.serving(&app, 1).await;
     store.change(Some(app.id), &Change::Stop, None, &by()).await.unwrap();
-    let all = EventFilter { visible: Visible::All, app: Some(app.id) };
-    let events = store.events(all, 0, 100).await.unwrap();
+    let all = EventFilter { app: Some(app.name.clone()), ..EventFilter::all(Visible::All) };
+    let events = store.events(&all, Order::OldestAfter(0), 100).await.unwrap();
     let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
     assert_eq!(
         kinds,
@@ -42,10 +42,10 @@ async fn a_team_sees_its_own_events_only() {
     store.change(None, &create, None, &by()).await.unwrap();
     store.adopt_admin_token("hash", 1).await.unwrap();
     let seen = |visible| {
-        let filter = EventFilter { visible, app: None };
+        let filter = EventFilter::all(visible);
         let store = &store;
         async move {
-            let events = store.events(filter, 0, 100).await.unwrap();
+            let events = store.events(&filter, Order::OldestAfter(0), 100).await.unwrap();
             events.into_iter().map(|event| event.kind).collect::<Vec<_>>()
         }
     };
@@ -64,8 +64,8 @@ async fn followers_are_woken_and_positions_never_return() {
     assert_eq!(*newest.borrow_and_update(), first);
     store.change(Some(id), &Change::Destroy, None, &by()).await.unwrap();
     store.erase_app(id, &by()).await.unwrap();
-    let filter = EventFilter { visible: Visible::All, app: Some(id) };
-    let left = store.events(filter, first, 10).await.unwrap();
+    let filter = EventFilter { app: Some(app.name.clone()), ..EventFilter::all(Visible::All) };
+    let left = store.events(&filter, Order::OldestAfter(first), 10).await.unwrap();
     assert_eq!(left.len(), 2, "events outlive their app");
     assert!(left.iter().all(|event| event.seq > first));
 }

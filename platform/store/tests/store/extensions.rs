@@ -3,7 +3,9 @@
 use std::str::FromStr;
 
 use berth_model::extension::{Capabilities, ExtensionId, ExtensionManifest, Grant};
-use berth_store::{EventFilter, Extension, ExtensionState, ExtensionVersion, KvError, Visible};
+use berth_store::{
+    EventFilter, Extension, ExtensionState, ExtensionVersion, KvError, Order, Visible,
+};
 use serde_json::{Value, json};
 
 use super::*;
@@ -122,16 +124,16 @@ async fn events_tell_what_was_granted_and_no_configuration() {
     let store = installed().await;
     store.put_extension(&extension(), &by()).await.unwrap();
     assert!(store.remove_extension(&id(), &by()).await.unwrap());
-    let all = EventFilter { visible: Visible::All, app: None };
-    let events = store.events(all, 0, 100).await.unwrap();
+    let all = EventFilter::all(Visible::All);
+    let events = store.events(&all, Order::OldestAfter(0), 100).await.unwrap();
     let own: Vec<_> = events.iter().filter(|event| event.subject == "acme.notify").collect();
     let kinds: Vec<_> = own.iter().map(|event| event.kind.as_str()).collect();
     assert_eq!(kinds, ["extension.installed", "extension.changed", "extension.removed"]);
     assert_eq!(own[0].after["granted"]["kv"]["quota"], "1KiB");
     assert!(!format!("{events:?}").contains("swordfish"));
     let app = store.new_app("hello").await;
-    let filter = EventFilter { visible: Visible::Team(app.team), app: None };
-    let seen = store.events(filter, 0, 100).await.unwrap();
+    let filter = EventFilter::all(Visible::Team(app.team));
+    let seen = store.events(&filter, Order::OldestAfter(0), 100).await.unwrap();
     assert!(seen.iter().all(|event| event.subject != "acme.notify"), "a team saw {seen:?}");
 }
 
@@ -144,8 +146,8 @@ async fn a_secret_is_sealed_and_in_no_event() {
     assert_eq!(value.as_deref(), Some("swordfish"));
     assert_eq!(store.extension_secret(&id(), "other").await.unwrap(), None);
 
-    let all = EventFilter { visible: Visible::All, app: None };
-    let events = store.events(all, 0, 100).await.unwrap();
+    let all = EventFilter::all(Visible::All);
+    let events = store.events(&all, Order::OldestAfter(0), 100).await.unwrap();
     let last = events.last().unwrap();
     assert_eq!((last.kind.as_str(), &last.after["secret"]), ("extension.secret", &json!("token")));
     assert!(!format!("{events:?}").contains("swordfish"));
