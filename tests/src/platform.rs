@@ -192,6 +192,17 @@ impl Platform {
         child.wait().expect("its end").code().expect("an exit code")
     }
 
+    /// The CLI with a token, ready to be started.
+    pub fn command(&self, token: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(programs().join("berth"));
+        command
+            .env("BERTH_SERVER", format!("http://{}", self.api))
+            .env("BERTH_TOKEN", token)
+            .args(arguments)
+            .stdin(Stdio::null());
+        command
+    }
+
     /// Runs the CLI as the administrator.
     ///
     /// # Panics
@@ -205,13 +216,7 @@ impl Platform {
     /// # Panics
     /// When it cannot be started.
     pub fn berth_as(&self, token: &str, arguments: &[&str]) -> Output {
-        Command::new(programs().join("berth"))
-            .env("BERTH_SERVER", format!("http://{}", self.api))
-            .env("BERTH_TOKEN", token)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .expect("the CLI starts")
+        self.command(token, arguments).output().expect("the CLI starts")
     }
 
     /// Runs the CLI, which must succeed, and gives what it printed.

@@ -150,12 +150,9 @@ struct Follow {
 
 impl Follow {
     fn start(platform: &Platform, token: &str, arguments: &[&str]) -> Self {
-        let mut child = Command::new(programs().join("berth"))
-            .args(["audit", "list", "--follow", "--json"])
+        let mut child = platform
+            .command(token, &["audit", "list", "--follow", "--json"])
             .args(arguments)
-            .env("BERTH_SERVER", format!("http://{}", platform.api))
-            .env("BERTH_TOKEN", token)
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

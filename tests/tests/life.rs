@@ -182,14 +182,9 @@ fn a_destroyed_app_is_forgotten_and_nothing_of_it_runs_also_when_berthd_is_kille
     let destroyed = "SELECT count(*) FROM apps WHERE destroyed_at_ms IS NOT NULL";
     let folder = platform.data.join("state");
     let watch = Watch::on(&[&folder]);
-    let (server, token) = (format!("http://{}", platform.api), platform.token.clone());
-    let asked = std::thread::spawn(move || {
-        std::process::Command::new(programs().join("berth"))
-            .env("BERTH_SERVER", server)
-            .env("BERTH_TOKEN", token)
-            .args(["apps", "destroy", "--app", "two", "--yes"])
-            .output()
-    });
+    let destroy = ["apps", "destroy", "--app", "two", "--yes"];
+    let mut destroy = platform.command(&platform.token, &destroy);
+    let asked = std::thread::spawn(move || destroy.output());
     assert!(watch.stop_when(platform.pid(), 30, |_| rows.number(destroyed) == 1, || false));
     platform.kill();
     asked.join().unwrap().unwrap();
@@ -219,15 +214,9 @@ fn a_domain_is_routed_when_its_addition_is_answered() {
     let router = processes(&["berthd", " route ", "--listeners-from-fd", &data]);
     let router = nix::unistd::Pid::from_raw(router[0]);
     nix::sys::signal::kill(router, nix::sys::signal::Signal::SIGSTOP).unwrap();
-    let (server, token) = (format!("http://{}", platform.api), platform.token.clone());
-    let adding = std::thread::spawn(move || {
-        std::process::Command::new(programs().join("berth"))
-            .env("BERTH_SERVER", server)
-            .env("BERTH_TOKEN", token)
-            .args(["domains", "add", "--app", "hello", "www.example.org"])
-            .output()
-            .unwrap()
-    });
+    let add = ["domains", "add", "--app", "hello", "www.example.org"];
+    let mut add = platform.command(&platform.token, &add);
+    let adding = std::thread::spawn(move || add.output().unwrap());
     let mut rows = Rows::of(&platform);
     wait_for("the domain to be stored", 10, || {
         (rows.number("SELECT count(*) FROM domains") == 1).then_some(())

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -98,6 +99,37 @@ fn apps_look_names_up_whatever_of_the_platform_is_killed() {
     });
     assert_eq!(found, "192.0.2.72", "after {:?}", begun.elapsed());
     assert!(begun.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_query_waits_for_a_busy_name_service_behind_all_that_an_app_may_ask() {
+    stacks_are_there();
+    let scene = Scene::enter();
+    scene.put_etc("resolv.conf", "nameserver 127.0.0.53\n");
+    let _server = NameServer::start("127.0.0.53", "192.0.2.71");
+    let platform = Platform::start();
+    let _app = Looker::deploy(&scene, &platform);
+    let router = router_of(&platform).unwrap();
+    // As one that gets no processor.
+    rustix::process::kill_process(router, rustix::process::Signal::STOP).unwrap();
+    let asks = "import socket\n\
+                s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+                at = (open('/etc/resolv.conf').read().split()[1], 53)\n\
+                q = lambda id, name: id + b'\\x01\\x00\\x00\\x01' + bytes(6) + name + b'\\x00\\x00\\x01\\x00\\x01'\n\
+                for _ in range(450):\n    s.sendto(q(b'\\x00\\x01', b'\\x04slow\\x07example'), at)\n\
+                one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+                one.settimeout(10)\n\
+                one.sendto(q(b'\\x00\\x02', b'\\x07service\\x07example'), at)\n\
+                print('asked', flush=True)\n\
+                print('answered' if one.recv(512)[:2] == b'\\x00\\x02' else 'no answer')\n";
+    let command = ["run", "--app", "looker", "python3", "-c", asks];
+    let mut asking = platform.command(&platform.token, &command);
+    let mut asking = asking.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(asking.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "asked");
+    rustix::process::kill_process(router, rustix::process::Signal::CONT).unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "answered");
+    assert!(asking.wait().unwrap().success());
 }
 
 #[test]

@@ -21,12 +21,7 @@ fn site() -> Platform {
 }
 
 fn berth(platform: &Platform, arguments: &[&str]) -> Command {
-    let mut command = Command::new(programs().join("berth"));
-    command
-        .env("BERTH_SERVER", format!("http://{}", platform.api))
-        .env("BERTH_TOKEN", &platform.token)
-        .args(arguments);
-    command
+    platform.command(&platform.token, arguments)
 }
 
 /// Feeds and reads a command at the same time; it must end within a minute.

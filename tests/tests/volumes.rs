@@ -192,11 +192,8 @@ fn a_platform_that_is_killed_while_it_deploys_leaves_the_volume_to_one_instance(
     get(&platform, "/life");
     for round in 0..6 {
         let before = instances(&platform);
-        let mut restart = Command::new(programs().join("berth"))
-            .env("BERTH_SERVER", format!("http://{}", platform.api))
-            .env("BERTH_TOKEN", &platform.token)
-            .args(["ps", "restart", "--app", "app"])
-            .stdin(Stdio::null())
+        let mut restart = platform
+            .command(&platform.token, &["ps", "restart", "--app", "app"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use berth_container::{Network, NetworkSettings};
+use rustix::net::sockopt;
 
 use crate::failure::{Because, Failure};
 use crate::machine::Share;
@@ -70,6 +71,9 @@ pub(crate) fn name_service(base: Ipv4Addr) -> Ipv4Addr {
 
 /// The port of names (RFC 1035).
 const NAMES_PORT: u16 = 53;
+/// Queries that wait to be read, in the kernel's count: up to 2.3 kB for one of any length. With
+/// the bound of the rules these are seven instances that ask for all they may in one moment.
+const NAMES_WAITING_BYTES: usize = 4 << 20;
 
 /// The pin of the namespace in the run folder.
 fn pin(run: &Path) -> std::path::PathBuf {
@@ -188,11 +192,14 @@ impl Net {
     }
 
     /// New sockets of the name service in the namespace, a UDP one and a listening TCP one. Whoever
-    /// serves them needs no right in the namespace.
+    /// serves them needs no right in the namespace. The UDP one has room for what several instances
+    /// may send at once while the router has no processor: a query that is lost costs its sender
+    /// the 5 s after which a C library asks again.
     pub(crate) fn open_name_sockets(&self) -> Result<Vec<OwnedFd>, Failure> {
         let address = (name_service(self.share.network()), NAMES_PORT);
         let opened = inside(&self.namespace, || {
             let datagrams = UdpSocket::bind(address)?;
+            sockopt::set_socket_recv_buffer_size_force(&datagrams, NAMES_WAITING_BYTES)?;
             std::io::Result::Ok(vec![datagrams.into(), TcpListener::bind(address)?.into()])
         });
         opened?.because(|| format!("opening the name service's sockets at {}", address.0))

@@ -23,10 +23,8 @@ fn on_terminal(
 ) -> (Option<i32>, String, String) {
     let size = Winsize { ws_row: 24, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
     let terminal = openpty(&size, None).unwrap();
-    let mut child = Command::new(programs().join("berth"))
-        .env("BERTH_SERVER", format!("http://{}", platform.api))
-        .env("BERTH_TOKEN", &platform.token)
-        .args(arguments)
+    let mut child = platform
+        .command(&platform.token, arguments)
         .stdin(Stdio::from(terminal.slave.try_clone().unwrap()))
         .stderr(Stdio::from(terminal.slave))
         .stdout(Stdio::piped())

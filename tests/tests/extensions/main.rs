@@ -64,10 +64,8 @@ fn again(repository: &Repository) {
 
 /// Runs `berth` with something on its standard input.
 fn berth_with(platform: &Platform, arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(programs().join("berth"))
-        .env("BERTH_SERVER", format!("http://{}", platform.api))
-        .env("BERTH_TOKEN", &platform.token)
-        .args(arguments)
+    let mut child = platform
+        .command(&platform.token, arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
