@@ -17,6 +17,7 @@ mod gc;
 mod instances;
 mod layers;
 mod machine;
+mod measures;
 mod network;
 mod run_wire;
 mod runner;

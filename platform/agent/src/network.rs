@@ -26,7 +26,7 @@ use crate::failure::{Because, Failure};
 use crate::machine::Share;
 
 pub(crate) use addresses::Addresses;
-pub(crate) use link::{Plug, bring_up_loopback, plug, unplug};
+pub(crate) use link::{Plug, bring_up_loopback, interface, plug, unplug};
 pub(crate) use namespace::inside;
 
 /// What the agent keeps of its network.

@@ -18,7 +18,7 @@ use rustix::net::{
 use crate::connection::{Connection, Woken};
 use crate::context::Context;
 use crate::failure::{Because, Failure};
-use crate::{down, exec, gc, instances, layers, stack, start, stop, tool, volumes, worker};
+use crate::{down, exec, gc, instances, layers, measures, stack, start, stop, tool, volumes, worker};
 
 /// What a verb gives: its last reply with descriptors.
 pub(crate) type Answer = Result<(Reply, Vec<OwnedFd>), Failure>;
@@ -137,6 +137,7 @@ fn dispatch(
         }
         Request::List => instances::list(context),
         Request::Watch => instances::watch(context, connection),
+        Request::Measures => measures::handle(context),
         Request::Logs { instance } => instances::logs(context, instance),
         Request::AddressFree { instance } => {
             context.instances.address_released(instance)?;

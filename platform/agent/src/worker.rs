@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use berth_container::{FailureCode, Program, Reply};
 
+use crate::cgroup::Leaf;
 use crate::context::Context;
 use crate::failure::{Because, Failure};
 use crate::server::Answer;
@@ -63,6 +64,11 @@ struct State {
 }
 
 impl Workers {
+    /// The control group of a program that runs.
+    pub(crate) fn leaf(&self, program: Program) -> Option<Leaf> {
+        self.slot(program).lock().process.as_ref().map(|process| process.leaf().clone())
+    }
+
     fn slot(&self, program: Program) -> &Slot {
         match program {
             Program::Route => &self.route,

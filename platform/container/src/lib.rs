@@ -7,9 +7,13 @@
 
 pub mod client;
 pub mod logfile;
+pub mod measures;
 pub mod network;
 pub mod wire;
 
 pub use client::{Agent, AgentError, Session};
+pub use measures::{
+    InstanceMeasures, MEASURED_MAX, Measures, NetworkMeasures, OwnProgram, ProgramMeasures,
+};
 pub use network::{BadRange, NetworkRange, NetworkSettings};
 pub use wire::*;

@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 use berth_model::{AppId, Digest, InstanceId, Limits, MountPath, PackageName, VolumeId};
 use serde::{Deserialize, Serialize};
 
+use crate::measures::Measures;
 use crate::network::NetworkSettings;
 
 /// Version of this protocol. An agent understands this one and the one before.
@@ -76,6 +77,8 @@ pub enum Request {
     List,
     /// -> `Instances` now and again after each change of any of them, until the connection closes.
     Watch,
+    /// -> `Measures`: what every container and the platform's own programs use.
+    Measures,
     /// -> `Done` with read-only descriptors of the log files of an instance, oldest first.
     Logs {
         /// Which.
@@ -384,6 +387,8 @@ pub enum Reply {
         /// In no particular order.
         instances: Vec<InstanceStatus>,
     },
+    /// What is used.
+    Measures(Measures),
     /// All volumes.
     Volumes {
         /// In no particular order.

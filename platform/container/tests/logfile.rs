@@ -110,3 +110,32 @@ fn control_characters_and_broken_text_come_back_as_one_line_each() {
     assert_eq!(texts, ["a\u{1b}[31m\0\u{fffd}\n{\"end\":\"closed\"}"]);
     assert_eq!(last, Reading::Waiting);
 }
+
+#[test]
+fn lines_that_are_held_are_written_together_in_order_and_over_rotations() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = LogWriter::open(folder.path(), LIMITS).unwrap();
+    let hold = |writer: &mut LogWriter, number: u32| {
+        writer.hold(1, LogStream::Stdout, 7, format!("line {number}").as_bytes(), false);
+    };
+    hold(&mut writer, 0);
+    hold(&mut writer, 1);
+    let mut reader = open(folder.path(), 0);
+    assert_eq!(read(&mut reader), (vec![], Reading::Waiting), "held is not written");
+    // A line that is not held goes after those that are.
+    write(&mut writer, 2..3);
+    assert_eq!(read(&mut reader).0, ["line 0", "line 1", "line 2"]);
+    for number in 3..60 {
+        hold(&mut writer, number);
+    }
+    writer.close();
+    let mut numbers = Vec::new();
+    loop {
+        match reader.next().unwrap() {
+            Reading::Lines(lines) => numbers.extend(lines.iter().map(|line| line.seq)),
+            Reading::Rotated => reader = open(folder.path(), reader.after()),
+            last => break assert_eq!(last, Reading::Closed),
+        }
+    }
+    assert_eq!(numbers, (4..=60).collect::<Vec<u64>>());
+}

@@ -27,6 +27,13 @@ fn on_a_full_disk_lines_are_dropped_counted_and_told_when_there_is_room() {
     }
     let dropped = writer.dropped();
     assert!(dropped > 1000, "{dropped}");
+    // Together they need more than is left; none of them is half there.
+    for _ in 0..1000 {
+        writer.hold(1, LogStream::Stdout, 7, b"a line of some length, again and again", false);
+    }
+    writer.flush();
+    let dropped = dropped + 1000;
+    assert_eq!(writer.dropped(), dropped);
     std::fs::remove_file(folder.join("ballast")).unwrap();
     writer.line(1, LogStream::Stdout, 7, b"there is room", false);
     assert_eq!(writer.dropped(), 0);

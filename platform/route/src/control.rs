@@ -117,6 +117,7 @@ async fn obey(
             router.draining.cancel();
             Ok(())
         }
+        Down::Metrics => send(channel, &router.metrics()).await,
         Down::Listeners => {
             let text = framing::encode(&Up::Listeners)?;
             let kept = router.kept_listener().as_ref().map(|http| http.try_clone()).transpose()?;

@@ -25,6 +25,7 @@ mod front;
 mod headers;
 mod host;
 mod log;
+mod measures;
 mod middleware;
 pub mod names;
 mod router;
@@ -41,10 +42,10 @@ use std::path::PathBuf;
 
 pub use config::{Config, Deadlines, Limits};
 pub use control::wire::{
-    AppMetrics, Draining, LATENCY_BOUNDS_MS, MiddlewareLine, PROTOCOL, RouterHello,
+    AppMetrics, Draining, LATENCY_BOUNDS_US, MiddlewareLine, PROTOCOL, RouterHello,
 };
 pub use router::{run, serve};
-pub use router_client::{Events, RouterClient, RouterEvent};
+pub use router_client::{Events, RouterClient, RouterEvent, RouterMetrics};
 
 /// The router could not start, or did not answer as it must.
 #[derive(Debug, thiserror::Error)]

@@ -184,6 +184,13 @@ impl Router {
         }
     }
 
+    /// What was counted so far.
+    pub(crate) fn metrics(&self) -> wire::Up {
+        let table = self.routes.load();
+        let apps = table.apps.values().filter_map(|app| app.sums()).collect();
+        wire::Up::Metrics { apps, log_dropped: self.log.dropped() }
+    }
+
     async fn drain(&self, accepting: tokio::task::JoinHandle<()>) {
         self.draining.cancel();
         let _ = accepting.await;
@@ -209,7 +216,7 @@ async fn answer_names(router: Arc<Router>, sockets: NameSockets) {
     }
 }
 
-/// Closes old idle connections and reports measures, now and then.
+/// Closes old idle connections and reports on middlewares, now and then.
 async fn keep_house(router: Arc<Router>) {
     let mut sweep = tokio::time::interval(SWEEP_PERIOD);
     let mut report = tokio::time::interval(router.config.deadlines.metrics);
@@ -222,12 +229,6 @@ async fn keep_house(router: Arc<Router>) {
             _ = report.tick() => {
                 if router.events.receiver_count() == 0 {
                     continue;
-                }
-                let table = router.routes.load();
-                let apps: Vec<_> = table.apps.values().filter_map(|app| app.report_changes()).collect();
-                if !apps.is_empty() {
-                    let log_dropped = router.log.dropped();
-                    let _ = router.events.send(wire::Up::Metrics { apps, log_dropped });
                 }
                 let stats = router.middlewares.report_changes();
                 if !stats.is_empty() {

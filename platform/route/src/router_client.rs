@@ -41,6 +41,15 @@ struct EventSource {
     sender: broadcast::WeakSender<RouterEvent>,
 }
 
+/// What the router counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouterMetrics {
+    /// One per app that had requests, since the router began to know it.
+    pub apps: Vec<AppMetrics>,
+    /// Access log lines dropped since the router started.
+    pub log_dropped: u64,
+}
+
 /// Something happened in the router.
 #[derive(Debug, Clone)]
 pub enum RouterEvent {
@@ -52,13 +61,6 @@ pub enum RouterEvent {
         instance: InstanceId,
         /// Whether requests are kept away.
         ejected: bool,
-    },
-    /// Counters of the apps that had requests since the last report.
-    Metrics {
-        /// One per app.
-        apps: Vec<AppMetrics>,
-        /// Access log lines dropped since the router started.
-        log_dropped: u64,
     },
     /// What middlewares said.
     Lines {
@@ -105,6 +107,7 @@ enum Command {
     /// A frame with code beside it, answered by `Loaded` or `NotLoaded`.
     Load(Vec<u8>, OwnedFd, oneshot::Sender<Result<(), RouteError>>),
     Resume(ExtensionId, Digest),
+    Metrics(oneshot::Sender<RouterMetrics>),
     Drain,
 }
 
@@ -198,6 +201,16 @@ impl RouterClient {
         answer_in_time(answer).await?.map_err(|_| RouteError::Closed)
     }
 
+    /// What the router counted.
+    ///
+    /// # Errors
+    /// `Closed`, `Silent`.
+    pub async fn metrics(&self) -> Result<RouterMetrics, RouteError> {
+        let (reply, answer) = oneshot::channel();
+        self.order(Command::Metrics(reply)).await?;
+        answer_in_time(answer).await?.map_err(|_| RouteError::Closed)
+    }
+
     /// Asks the router to drain and end. [`Events::next`] gives `None` when it has.
     ///
     /// # Errors
@@ -241,6 +254,7 @@ struct Awaited {
     tables: VecDeque<oneshot::Sender<Result<bool, RouteError>>>,
     listeners: VecDeque<oneshot::Sender<OwnedFd>>,
     loads: VecDeque<oneshot::Sender<Result<(), RouteError>>>,
+    metrics: VecDeque<oneshot::Sender<RouterMetrics>>,
 }
 
 /// Owns the connection; ends with it, or with the last handle.
@@ -283,6 +297,10 @@ impl Awaited {
                 self.listeners.push_back(reply);
                 framing::encode(&Down::Listeners)?
             }
+            Command::Metrics(reply) => {
+                self.metrics.push_back(reply);
+                framing::encode(&Down::Metrics)?
+            }
             Command::Load(text, code, reply) => {
                 self.loads.push_back(reply);
                 return channel.send_text(&text, &[code.as_fd()]).await;
@@ -309,12 +327,17 @@ impl Awaited {
                 }
                 return;
             }
+            Up::Metrics { apps, log_dropped } => {
+                if let Some(reply) = self.metrics.pop_front() {
+                    let _ = reply.send(RouterMetrics { apps, log_dropped });
+                }
+                return;
+            }
             Up::Loaded { .. } => return self.load(Ok(())),
             Up::NotLoaded { reason, .. } => return self.load(Err(RouteError::NotLoaded(reason))),
             Up::Hello(_) | Up::Incompatible { .. } => return,
             Up::Drained { instance } => RouterEvent::Drained(instance),
             Up::Health { instance, ejected } => RouterEvent::Health { instance, ejected },
-            Up::Metrics { apps, log_dropped } => RouterEvent::Metrics { apps, log_dropped },
             Up::Lines { lines, dropped } => RouterEvent::Lines { lines, dropped },
             Up::Breaker { extension, component, state } => {
                 RouterEvent::Breaker { extension, component, state }

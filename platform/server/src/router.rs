@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use berth_deploy::Routing;
 use berth_model::{AppId, InstanceId, RouteTable};
-use berth_route::{RouteError, RouterClient, RouterEvent};
+use berth_route::{RouteError, RouterClient, RouterEvent, RouterMetrics};
 use berth_store::{Store, StoreError};
 use tokio::sync::{Notify, mpsc};
 
@@ -139,7 +139,6 @@ impl Router {
                     tracing::warn!(%instance, ejected, "the router judges an instance");
                 }
                 RouterEvent::Lagged => break,
-                RouterEvent::Metrics { .. } => {}
                 RouterEvent::Middleware(_)
                 | RouterEvent::Lines { .. }
                 | RouterEvent::Breaker { .. } => {
@@ -243,6 +242,13 @@ impl Router {
                 .map(|served| served.get(&app).cloned().unwrap_or_default()),
             drained: state.drained.clone(),
         }
+    }
+
+    /// What the router counted; nothing while it is away. Counters of another start are others.
+    pub async fn metrics(&self) -> Option<(u64, RouterMetrics)> {
+        let client = self.shared.state().client.clone()?;
+        let metrics = client.metrics().await.ok()?;
+        Some((client.hello().started_at_ms, metrics))
     }
 
     /// Whether the router is connected.

@@ -37,13 +37,13 @@ pub(crate) struct Plug {
 }
 
 /// The name of an instance's interface in the instances' namespace.
-fn name(address: Ipv4Addr) -> String {
+pub(crate) fn interface(address: Ipv4Addr) -> String {
     format!("i{:08x}", u32::from(address))
 }
 
 /// Gives the container's namespace its interface. One that an earlier attempt left is replaced.
 pub(crate) fn plug(network: &OwnedFd, container: &OwnedFd, plug: Plug) -> Result<(), Failure> {
-    let name = name(plug.address);
+    let name = interface(plug.address);
     inside(network, || {
         let mut route = Netlink::open()?;
         match route.delete(&name) {
@@ -98,7 +98,7 @@ fn settle(name: &str) -> io::Result<()> {
 
 /// Removes an instance's interface; one that is not there is fine.
 pub(crate) fn unplug(network: &OwnedFd, address: Ipv4Addr) -> Result<(), Failure> {
-    let name = name(address);
+    let name = interface(address);
     match inside(network, || Netlink::open()?.delete(&name))? {
         Err(error) if error.raw_os_error() != Some(libc::ENODEV) => {
             Err(error).because(|| format!("removing the interface {name}"))

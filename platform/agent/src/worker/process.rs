@@ -46,6 +46,11 @@ impl Process {
         &self.pidfd
     }
 
+    /// Its control group.
+    pub(super) fn leaf(&self) -> &Leaf {
+        &self.leaf
+    }
+
     /// Build id of its program.
     pub(super) fn build(&self) -> &str {
         &self.build

@@ -6,8 +6,12 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use berth_model::log::LogStream;
+use serde::Serialize;
 
 use super::{End, EndMark, LogLimits, LogLine, file_name};
+
+/// Lines that are held are written beyond this, whatever the caller does.
+const HELD_BYTES_MAX: usize = 64 * 1024;
 
 /// Writes the log of one container. There must be one writer per folder.
 #[derive(Debug)]
@@ -18,6 +22,18 @@ pub struct LogWriter {
     bytes: u64,
     seq: u64,
     dropped: u64,
+    held: Held,
+}
+
+/// Records that are not written yet.
+#[derive(Debug, Default)]
+struct Held {
+    bytes: Vec<u8>,
+    /// How many they are.
+    records: u64,
+    /// Lines that are lost if they cannot be written: those, and those that a note among them
+    /// tells of.
+    lines: u64,
 }
 
 impl LogWriter {
@@ -27,8 +43,9 @@ impl LogWriter {
     /// # Errors
     /// The file cannot be opened or read. A full disk is no error.
     pub fn open(folder: &Path, limits: LogLimits) -> io::Result<Self> {
+        let folder = folder.to_path_buf();
         let mut writer =
-            Self { folder: folder.to_path_buf(), limits, file: None, bytes: 0, seq: 0, dropped: 0 };
+            Self { folder, limits, file: None, bytes: 0, seq: 0, dropped: 0, held: Held::default() };
         writer.append()?;
         writer.seq = writer.last_seq()?;
         writer.end_torn_line()?;
@@ -44,16 +61,39 @@ impl LogWriter {
         text: &[u8],
         partial: bool,
     ) {
-        if self.dropped > 0 {
-            let note = format!("{} lines were dropped: the disk was full", self.dropped);
-            if !self.record(attempt, LogStream::System, at_ns, note.as_bytes(), false) {
-                self.dropped += 1;
-                return;
-            }
-            self.dropped = 0;
+        self.hold(attempt, stream, at_ns, text, partial);
+        self.flush();
+    }
+
+    /// The same at the next [`LogWriter::flush`], or before: many lines cost one write. What is
+    /// held when the writer is dropped is lost.
+    pub fn hold(
+        &mut self,
+        attempt: u32,
+        stream: LogStream,
+        at_ns: i64,
+        text: &[u8],
+        partial: bool,
+    ) {
+        let dropped = std::mem::take(&mut self.dropped);
+        if dropped > 0 {
+            let note = format!("{dropped} lines were dropped: the disk was full");
+            self.record(attempt, LogStream::System, at_ns, note.as_bytes(), false);
+            self.held.lines += dropped;
         }
-        if !self.record(attempt, stream, at_ns, text, partial) {
-            self.dropped += 1;
+        self.record(attempt, stream, at_ns, text, partial);
+        self.held.lines += 1;
+        if self.held.bytes.len() >= HELD_BYTES_MAX {
+            self.flush();
+        }
+    }
+
+    /// Writes what is held, all of it or nothing.
+    pub fn flush(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        if !held.bytes.is_empty() && !self.write(&held.bytes) {
+            self.seq -= held.records;
+            self.dropped += held.lines;
         }
     }
 
@@ -64,6 +104,7 @@ impl LogWriter {
 
     /// Writes the end mark: no line follows.
     pub fn close(mut self) {
+        self.flush();
         self.mark(End::Closed);
     }
 
@@ -74,19 +115,21 @@ impl LogWriter {
         at_ns: i64,
         text: &[u8],
         partial: bool,
-    ) -> bool {
+    ) {
         let line = String::from_utf8_lossy(text).into_owned();
-        let record = LogLine { seq: self.seq + 1, at_ns, attempt, stream, line, partial };
-        let Ok(mut bytes) = serde_json::to_vec(&record) else { return false };
-        bytes.push(b'\n');
-        if self.bytes > 0 && self.bytes + bytes.len() as u64 > self.limits.file_bytes_max {
+        let mut record = LogLine { seq: self.seq + 1, at_ns, attempt, stream, line, partial };
+        let mut bytes = encoded(&record);
+        let ahead = self.bytes + self.held.bytes.len() as u64;
+        if ahead > 0 && ahead + bytes.len() as u64 > self.limits.file_bytes_max {
+            self.flush();
             self.rotate();
+            // Lines that were held and not written have given their numbers back.
+            record.seq = self.seq + 1;
+            bytes = encoded(&record);
         }
-        let written = self.write(&bytes);
-        if written {
-            self.seq += 1;
-        }
-        written
+        self.held.bytes.extend_from_slice(&bytes);
+        self.held.records += 1;
+        self.seq += 1;
     }
 
     /// All of `bytes` or nothing: half a line is taken back.
@@ -104,10 +147,7 @@ impl LogWriter {
     }
 
     fn mark(&mut self, end: End) {
-        if let Ok(mut bytes) = serde_json::to_vec(&EndMark { end }) {
-            bytes.push(b'\n');
-            self.write(&bytes);
-        }
+        self.write(&encoded(&EndMark { end }));
     }
 
     fn rotate(&mut self) {
@@ -163,4 +203,11 @@ impl LogWriter {
         }
         Ok(0)
     }
+}
+
+/// A line of the file. Text and numbers have no value that JSON has not.
+fn encoded(record: &impl Serialize) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec(record).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
 }

@@ -10,14 +10,17 @@ use berth_model::{AppId, Digest, InstanceId, RouteTable};
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 /// The oldest version that this router understands.
 pub(crate) const PROTOCOL_OLDEST: u32 = 1;
 
-/// Upper bounds of the buckets of [`AppMetrics::latency`], milliseconds; one bucket more counts
-/// what is slower.
-pub const LATENCY_BOUNDS_MS: [u64; 14] =
-    [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000];
+/// Upper bounds of the buckets of [`AppMetrics::latency`], microseconds: five in each decade, the
+/// preferred numbers of series R5 of ISO 3. One bucket more counts what is slower.
+pub const LATENCY_BOUNDS_US: [u64; 30] = [
+    100, 160, 250, 400, 630, 1_000, 1_600, 2_500, 4_000, 6_300, 10_000, 16_000, 25_000, 40_000,
+    63_000, 100_000, 160_000, 250_000, 400_000, 630_000, 1_000_000, 1_600_000, 2_500_000,
+    4_000_000, 6_300_000, 10_000_000, 16_000_000, 25_000_000, 40_000_000, 63_000_000,
+];
 
 /// From the control process.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,6 +42,8 @@ pub(crate) enum Down {
     Drain,
     /// -> `Listeners`, with the HTTP listener's descriptor.
     Listeners,
+    /// -> `Metrics`. Since protocol 3.
+    Metrics,
 }
 
 /// From the router.
@@ -60,7 +65,7 @@ pub(crate) enum Up {
     Drained { instance: InstanceId },
     /// Requests are kept away from a target, or no longer.
     Health { instance: InstanceId, ejected: bool },
-    /// Counters of apps that had requests since the last report.
+    /// Counters of apps that had requests.
     Metrics { apps: Vec<AppMetrics>, log_dropped: u64 },
     /// The descriptor beside this message is the HTTP listener.
     Listeners,
@@ -120,7 +125,7 @@ pub struct Draining {
     pub in_flight: usize,
 }
 
-/// Counters of one app since the router started.
+/// Counters of one app since the router began to know it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppMetrics {
     /// Whose.
@@ -137,6 +142,6 @@ pub struct AppMetrics {
     pub bytes_in: u64,
     /// Bytes of response bodies.
     pub bytes_out: u64,
-    /// Requests by total time; bounds in [`LATENCY_BOUNDS_MS`].
+    /// Requests by total time; bounds in [`LATENCY_BOUNDS_US`].
     pub latency: Vec<u64>,
 }

@@ -188,7 +188,7 @@ impl Drop for Exchange {
                 retries: books.retries,
                 bytes_in: books.bytes_in,
                 bytes_out: books.bytes_out,
-                total_ms: books.total_us / 1000,
+                total_us: books.total_us,
             });
         }
         self.client.router.log.request(self.client.ip, books);

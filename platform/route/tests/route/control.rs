@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use berth_model::RouteTable;
-use berth_route::{Config, PROTOCOL, RouteError, RouterClient, RouterEvent};
+use berth_route::{Config, PROTOCOL, RouteError, RouterClient};
 
 use crate::support::{App, Raw, Router, listeners, route, route_of, soon, until};
 
@@ -51,30 +51,72 @@ async fn a_successor_serves_on_the_same_socket_with_the_last_table() {
 }
 
 #[tokio::test]
-async fn measures_are_reported_when_something_changed() {
+async fn requests_are_counted_by_app_status_bytes_and_time() {
     let app = App::echo().await;
-    let router = Router::with(|config| config.deadlines.metrics = Duration::from_millis(50)).await;
+    let router = Router::start().await;
     router.publish(vec![route(&[app.target()])]).await;
+    let metrics = soon(router.client.metrics()).await.unwrap();
+    assert_eq!((metrics.apps.len(), metrics.log_dropped), (0, 0), "nothing was asked");
     for _ in 0..3 {
         router
             .ask("POST / HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 5\r\n\r\nhello")
             .await;
     }
-    let metrics = router
-        .event(|event| match event {
-            RouterEvent::Metrics { mut apps, .. } if apps[0].requests == 3 => apps.pop(),
-            _ => None,
-        })
-        .await;
+    // Of no app.
+    router.ask("GET / HTTP/1.1\r\nHost: other.localhost\r\n\r\n").await;
+    let metrics = counted(&router, 3).await;
     assert_eq!(metrics.app, route(&[]).app);
     assert_eq!(metrics.statuses, [0, 3, 0, 0, 0, 0]);
     assert_eq!((metrics.bytes_in, metrics.bytes_out, metrics.faults), (15, 15, 0));
     assert_eq!(metrics.latency.iter().sum::<u64>(), 3);
-    let quiet = router.event(|event| matches!(event, RouterEvent::Metrics { .. }).then_some(()));
-    assert!(
-        tokio::time::timeout(Duration::from_millis(200), quiet).await.is_err(),
-        "nothing changed"
-    );
+    router.publish(vec![route(&[])]).await;
+    router.get("/").await;
+    let metrics = counted(&router, 4).await;
+    assert_eq!((metrics.statuses, metrics.faults), ([0, 3, 0, 0, 1, 0], 1), "the router's own");
+}
+
+#[tokio::test]
+async fn requests_that_come_at_once_are_all_counted() {
+    const CLIENTS: u64 = 8;
+    const EACH: u64 = 50;
+    let app = App::echo().await;
+    let router = Router::start().await;
+    router.publish(vec![route(&[app.target()])]).await;
+    let address = router.address;
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            tokio::spawn(async move {
+                let mut raw = Raw::connect(address).await;
+                for _ in 0..EACH {
+                    raw.get("/").await;
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        soon(client).await.unwrap();
+    }
+    let metrics = counted(&router, CLIENTS * EACH).await;
+    assert_eq!(metrics.statuses[1], CLIENTS * EACH);
+    assert_eq!(metrics.latency.iter().sum::<u64>(), CLIENTS * EACH);
+}
+
+/// The counters of the only app, once it had so many requests. A request is counted when its answer
+/// has left the router, so that its client may be a little earlier.
+async fn counted(router: &Router, requests: u64) -> berth_route::AppMetrics {
+    soon(async {
+        loop {
+            let mut metrics = router.client.metrics().await.unwrap();
+            if let Some(app) = metrics.apps.pop()
+                && app.requests >= requests
+            {
+                assert_eq!((app.requests, metrics.apps.len()), (requests, 0));
+                return app;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
 }
 
 #[tokio::test]
