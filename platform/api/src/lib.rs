@@ -44,6 +44,7 @@
 //! | POST `E/disable`, `E/resume`; POST `/v1/extensions/disable` | -> `ExtensionView`; the names |
 //! | GET `E/log` (`?lines=`); GET `E/deliveries`; POST `E/replay` | `ReplayEvents` -> `Page<ExtensionLogLine>` or events of it, `Page<DeliveryView>`, `Replayed` |
 //! | GET `E/pages`; GET `E/pages/{page}` (`?app=`) | -> `Page<ExtensionPage>`, `ShownPage` |
+//! | GET `A/measures`, GET `/v1/host/measures` (`?names=&from=&to=&step=`) | -> `MeasuresView` |
 //! | GET `/metrics` | -> the text form of Prometheus |
 //! | GET `/v1/events` (`?app=&actor=&kind=&since=&order=newest…`) | -> `Page<EventView>`, or events of `EventView` |
 //! | POST `/v1/down` (`?grace_ms=`) | -> 202 |
@@ -62,6 +63,7 @@ pub mod config;
 pub mod drain;
 pub mod extension;
 pub mod extension_page;
+pub mod measure;
 pub mod problem;
 pub mod process;
 pub mod release;
@@ -79,6 +81,7 @@ pub use config::*;
 pub use drain::*;
 pub use extension::*;
 pub use extension_page::*;
+pub use measure::*;
 pub use problem::*;
 pub use process::*;
 pub use release::*;

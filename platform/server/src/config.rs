@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::disk::DiskConfig;
 use crate::extensions::ExtensionsConfig;
+use crate::measures::MeasuresConfig;
 
 /// The file `--config`.
 #[derive(Debug, Clone, Deserialize)]
@@ -34,6 +35,8 @@ pub struct Config {
     pub api: ApiConfig,
     /// Extensions that fail, and events for hooks.
     pub extensions: ExtensionsConfig,
+    /// How often is measured, and for how long it is kept.
+    pub measures: MeasuresConfig,
     /// Where log drains lead.
     pub drains: DrainsConfig,
     /// Names that the API answers to besides the loopback ones.

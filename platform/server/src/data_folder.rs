@@ -114,6 +114,7 @@ impl DataFolder {
             ("state", control, 0o700),
             ("state/admin", control, 0o700),
             ("blobs", control, 0o700),
+            ("measures", control, 0o700),
             ("git", (ids.control, ids.tool), 0o2770),
             ("aot", (ids.control, ids.wasm), 0o2750),
             ("route", (ids.route, ids.route), 0o700),

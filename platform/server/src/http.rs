@@ -24,6 +24,7 @@ mod guard;
 mod idempotency;
 mod keys;
 mod logs;
+mod measures;
 mod moment;
 mod page;
 mod plan;
@@ -51,6 +52,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::attempts::Attempts;
+use crate::measures::Measures;
 
 pub use actions::{
     ActionError, Actions, Doing, Input, Live, LogEntry, LogFilter, LogStream, NewRun, Output,
@@ -81,6 +83,8 @@ pub struct Platform {
     pub ssh: SocketAddr,
     /// Where refused calls are told.
     pub attempts: Attempts,
+    /// What is measured.
+    pub measures: Measures,
     /// Whether a drain of anybody may reach addresses of private networks.
     pub private_drains: bool,
     streams: Arc<Semaphore>,
@@ -109,6 +113,7 @@ impl Platform {
             http,
             ssh,
             attempts,
+            measures: Measures::none(),
             private_drains: false,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             failures: Semaphore::new(auth::FAILURES_MAX),
@@ -210,6 +215,8 @@ fn operations() -> OpenApiRouter<Arc<Platform>> {
         .routes(routes!(extensions::replay_events))
         .routes(routes!(extensions::list_extension_pages))
         .routes(routes!(extensions::show_extension_page))
+        .routes(routes!(measures::app_measures))
+        .routes(routes!(measures::host_measures))
         .routes(routes!(extensions::metrics))
         .routes(routes!(events::list_events))
 }

@@ -29,6 +29,7 @@ pub mod key;
 pub mod listener;
 mod log;
 pub mod logs;
+pub mod measures;
 pub mod middleware;
 pub mod pipeline;
 pub mod privileges;

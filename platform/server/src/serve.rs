@@ -35,6 +35,7 @@ use crate::extensions::Registry;
 use crate::git::{GitHost, Locks};
 use crate::listener::Limits;
 use crate::logs::Logs;
+use crate::measures::{Measures, Sources};
 use crate::middleware::Chains;
 use crate::pipeline::{Pipeline, Running, resume};
 use crate::records::StoreRecords;
@@ -198,6 +199,15 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
 
     let end = CancellationToken::new();
     let draining = tokio::spawn(drains.run(end.clone()));
+    let measures = Measures::open(&data.root.join("measures"), config.measures);
+    let sources = Sources {
+        agent: agent.clone(),
+        router: router.clone(),
+        wasm: WorkerClient::at(data.control_folder().join("wasm.sock")),
+        store: store.clone(),
+        data: data.root.clone(),
+    };
+    tokio::spawn(measures.clone().run(sources, end.clone()));
     let (api_address, ssh_address) = (api.local_addr()?, ssh.local_addr()?);
     let mut platform = http::Platform::new(
         store.clone(),
@@ -208,6 +218,7 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         ssh_address,
     );
     platform.attempts = attempts.clone();
+    platform.measures = measures;
     platform.private_drains = config.drains.private_addresses;
     let api_router = http::router(Arc::new(platform), berth_push::http_router(push.clone()));
     let limits = Limits { connections_max: config.api.connections_max, ..Limits::default() };
