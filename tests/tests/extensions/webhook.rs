@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use acceptance::Platform;
+use acceptance::{Platform, Repository, Rows};
 use serde_json::Value;
 
 use super::receiver::Receiver;
@@ -152,8 +152,18 @@ fn an_extension_hears_of_its_apps_alone_and_nothing_while_it_is_disabled() {
     let receiver = Receiver::start(&scene, 8080);
     let platform = Platform::start_with(CONFIG);
     let (one, other) = (hello(), hello());
-    one.deploy(&platform, "one");
-    other.deploy(&platform, "other");
+    // A push ends before its release was watched to the end, which is what the hook is told of.
+    let mut rows = Rows::of(&platform);
+    let mut deploy = |repository: &Repository, app: &str| {
+        again(repository);
+        repository.deploy(&platform, app);
+        acceptance::wait_for("the end of the deployment", 30, || {
+            let left = "SELECT count(*) FROM deployments WHERE finished_at_ms IS NULL";
+            (rows.number(left) == 0).then_some(())
+        });
+    };
+    deploy(&one, "one");
+    deploy(&other, "other");
     install(&platform);
     assert_eq!(platform.must(&["ext", "apps", ID]), "all\n");
     assert_eq!(platform.must(&["ext", "apps", ID, "other"]), "berth.webhook is for: other\n");
@@ -162,19 +172,15 @@ fn an_extension_hears_of_its_apps_alone_and_nothing_while_it_is_disabled() {
     let (_, _, err) = said(platform.berth(&["ext", "apps", ID, "another"]));
     assert!(err.contains("there is no app 'another'"), "{err}");
 
-    again(&one);
-    one.deploy(&platform, "one");
-    again(&other);
-    other.deploy(&platform, "other");
+    deploy(&one, "one");
+    deploy(&other, "other");
     assert_eq!(receiver.wait(1)[0].json()["payload"]["app"], "other");
 
     platform.must(&["ext", "apps", ID, "--all"]);
     platform.must(&["ext", "disable", ID]);
-    again(&one);
-    one.deploy(&platform, "one");
+    deploy(&one, "one");
     platform.must(&["ext", "resume", ID]);
-    again(&other);
-    other.deploy(&platform, "other");
+    deploy(&other, "other");
     // What happened meanwhile is not lost, and comes first.
     let apps: Vec<Value> =
         receiver.wait(3).iter().map(|one| one.json()["payload"]["app"].clone()).collect();

@@ -54,10 +54,10 @@ impl Registry {
                     .entry(id.clone())
                     .or_insert_with(|| tasks.spawn(self.clone().deliver_to(id)));
             }
-            while tasks.try_join_next().is_some() {}
-            let changed = tokio::time::timeout(PERIOD, changes.changed()).await;
-            if matches!(changed, Ok(Err(_))) {
-                return;
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                // One that was disabled may have been resumed before its task had ended.
+                Some(_) = tasks.join_next() => {}
             }
         }
     }
