@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::shell;
+use crate::{shell, web};
 
 /// How the programs are compiled.
 #[derive(Clone, Copy)]
@@ -28,6 +28,7 @@ pub(crate) fn all(profile: Profile) -> Result<PathBuf> {
         Profile::Release => "berth-release",
     });
     std::fs::create_dir_all(&folder)?;
+    web::build()?;
     programs(&folder, profile)?;
     init(&folder)?;
     guests(&folder)?;

@@ -31,6 +31,7 @@ pub(crate) fn run() -> Result<()> {
     shell::step("Checking the formatting", || {
         shell::capture(shell::command("cargo").args(["fmt", "--all", "--check"])).map(drop)
     })?;
+    crate::web::check()?;
     shell::say("-----> Running clippy");
     clippy(&["--workspace", "--", "-D", "warnings"])?;
     // Helpers of tests may unwrap as tests do, which the lint cannot see.

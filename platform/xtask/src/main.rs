@@ -12,6 +12,7 @@ mod soak;
 mod test;
 mod up;
 mod vm;
+mod web;
 mod wit;
 
 use std::process::ExitCode;
@@ -26,7 +27,8 @@ Usage: cargo xtask COMMAND
   test-cgroup2
            the agent's container tests in a virtual machine with cgroup v2 (part of test)
   check    formatting, lints and the rules of the workspace (part of test)
-  build    build the programs, the buildpacks and the extensions that ship, nothing else
+  build    build the console, the programs, the buildpacks and the extensions that ship
+  web      check, test and build the console alone (part of build), into web/dist
   bench    measure the release programs beside others: `bench start` (containers beside runc
            and Docker, Wasm, memory), `bench build` (pushes beside docker build), `bench wasm`
            (middleware, Wasm apps beside wasmtime serve behind nginx, a thousand idle apps);
@@ -44,7 +46,8 @@ fn main() -> ExitCode {
         ["test", filter @ ..] => test::run(filter),
         ["test-cgroup2", filter @ ..] => setup::for_test().and_then(|()| vm::run(filter)),
         ["check"] => check::run(),
-        ["build"] => build::all(build::Profile::Dev).map(|_| ()),
+        ["build"] => setup::for_build().and_then(|()| build::all(build::Profile::Dev)).map(drop),
+        ["web"] => setup::for_build().and_then(|()| web::all()),
         ["bench", name @ ("start" | "build" | "wasm"), options @ ..] if known(options) => {
             bench::run(name, options)
         }

@@ -23,6 +23,7 @@ const PLATFORM: &[(&str, &str)] = &[
 /// What the tests need besides: programs that were not written here, to test against.
 const TESTS: &[(&str, &str)] = &[
     ("busybox-static", "/bin/busybox"),
+    ("chromium", "/usr/bin/chromium"),
     ("curl", "/usr/bin/curl"),
     ("dnsmasq-base", "/usr/sbin/dnsmasq"),
     ("docker-registry", "/usr/bin/docker-registry"),
@@ -50,7 +51,16 @@ const TARGETS: &[&str] = &["wasm32-wasip2", "x86_64-unknown-linux-musl"];
 pub(crate) fn for_up() -> Result<()> {
     shell::authorize()?;
     packages(PLATFORM)?;
+    node()?;
     targets()
+}
+
+/// Whatever `cargo xtask build` needs besides what is there to build at all: the console's tools.
+pub(crate) fn for_build() -> Result<()> {
+    if !shell::has("npm") {
+        shell::authorize()?;
+    }
+    node()
 }
 
 /// Whatever `cargo xtask test` needs.
@@ -115,8 +125,8 @@ fn packages(wanted: &[(&str, &str)]) -> Result<()> {
     })
 }
 
-/// npm makes the lockfiles of the applications that the tests fetch, and fetches the tools that
-/// extensions in JavaScript are built with.
+/// npm fetches what the console is built with, makes the lockfiles of the applications that the tests
+/// fetch, and fetches the tools that extensions in JavaScript are built with.
 fn node() -> Result<()> {
     if shell::has("npm") {
         return Ok(());
