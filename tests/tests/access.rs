@@ -63,7 +63,7 @@ fn another_team_and_a_viewer_get_what_their_role_gives_over_http() {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     assert_eq!(with(&viewer, &["apps", "info", "--app", "hello"]).0, Some(0));
-    assert_eq!(with(&viewer, &["config", "list", "--app", "hello"]).0, Some(1));
+    assert_eq!(with(&viewer, &["config", "list", "--reveal", "--app", "hello"]).0, Some(1));
     assert_eq!(with(&viewer, &["run", "--app", "hello", "true"]).0, Some(1));
     assert_eq!(with(&other, &["apps", "info", "--app", "hello"]).0, Some(0));
     let (code, text) = with(&stranger, &["apps", "info", "--app", "hello"]);

@@ -40,10 +40,19 @@ pub struct TokenView {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// The team it acts in.
-    pub team: String,
-    /// What it may do.
+    /// The team it acts in; nothing where it acts as a user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub team: Option<String>,
+    /// The user it acts as, with no more than its role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// What it may do, at most.
     pub role: String,
+    /// What it may be used for: all, deploy or read.
+    pub scope: String,
+    /// The only apps that it is good for; those that are gone are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apps: Option<Vec<String>>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it ends.
@@ -59,8 +68,18 @@ pub struct CreateToken {
     /// The team it acts in; the caller's where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub team: Option<String>,
-    /// viewer, developer, operator or admin.
-    pub role: String,
+    /// viewer, developer, operator or admin. With `mine` it may be absent: all that the user may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// It acts as the user who creates it, in every team of theirs, and ends with the user.
+    #[serde(default)]
+    pub mine: bool,
+    /// What it may be used for, whatever its role: all, deploy or read; all where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// The only apps that it is good for: it finds no other, and manages nothing beside them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apps: Option<Vec<String>>,
     /// Days until it ends; never where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_days: Option<u32>,
@@ -82,8 +101,12 @@ pub struct KeyView {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// The team whose apps it may push to.
-    pub team: String,
+    /// The team whose apps it may push to; nothing where it acts as a user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub team: Option<String>,
+    /// The user it acts as, with no more than its role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// What it may do.
     pub role: String,
     /// `SHA256:…`, as `ssh-keygen -l` prints it.
@@ -105,6 +128,10 @@ pub struct AddKey {
     /// The team whose apps it may push to; the caller's where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub team: Option<String>,
-    /// viewer, developer, operator or admin.
-    pub role: String,
+    /// viewer, developer, operator or admin. With `mine` it may be absent: all that the user may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// It acts as the user who adds it, in every team of theirs, and ends with the user.
+    #[serde(default)]
+    pub mine: bool,
 }

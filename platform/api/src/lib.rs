@@ -32,6 +32,10 @@
 //! | GET `A/instances/{instance}/exec` (WebSocket; `?command=` once per argument, `rows`, `columns`) | |
 //! | GET, POST `/v1/keys`; DELETE `/v1/keys/{key}` | `AddKey` -> `Page<KeyView>`, `KeyView` |
 //! | GET, POST `/v1/tokens`; DELETE `/v1/tokens/{token}` | `CreateToken` -> `Page<TokenView>`, `TokenCreated` |
+//! | POST, GET, DELETE `/v1/session`; POST `/v1/session/password` | `SignIn`, `ChoosePassword` -> `SessionView` and a cookie |
+//! | GET, POST `/v1/users`; GET, PATCH, DELETE `/v1/users/{user}` (`U`) | `CreateUser`, `ChangeUser` -> `Page<UserView>`, `UserCreated`, `UserView` |
+//! | POST `U/link`; PUT, DELETE `U/teams/{team}` | `GrantRole` -> `SignInLink`, `UserView` |
+//! | GET `U/sessions`; DELETE `U/sessions/{session}` | -> `Page<UserSessionView>` |
 //! | GET, POST `/v1/teams` | `CreateTeam` -> `Page<TeamView>`, `TeamView` |
 //! | GET `/v1/stacks`; POST `/v1/stacks/{stack}/update` | -> `Page<StackView>`, `Vec<StackView>` when it is made |
 //! | GET, POST `/v1/buildpacks` (a component; `?replace=`); DELETE `/v1/buildpacks/{buildpack}` | -> `Page<BuildpackView>`, `BuildpackView` |
@@ -70,6 +74,7 @@ pub mod release;
 pub mod session;
 pub mod stack;
 pub mod time;
+pub mod user;
 pub mod volume;
 
 pub use access::*;
@@ -88,6 +93,7 @@ pub use release::*;
 pub use session::*;
 pub use stack::*;
 pub use time::Timestamp;
+pub use user::*;
 pub use volume::*;
 
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,6 @@
 //! The command line: noun, then verb.
 
+mod access;
 mod audit;
 mod author;
 mod buildpack;
@@ -8,6 +9,7 @@ mod verbs;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use access::*;
 pub(crate) use audit::*;
 pub(crate) use author::*;
 pub(crate) use buildpack::*;
@@ -103,6 +105,8 @@ pub(crate) enum Command {
     Drains(OrList<Drains>),
     /// Show who did what, when and from where
     Audit(OrList<Audit>),
+    /// Manage the people who use the platform, and their roles
+    Users(OrList<Users>),
     /// Manage the SSH keys that may push
     Keys(OrList<Keys>),
     /// Manage access tokens
@@ -224,6 +228,7 @@ mod tests {
             "keys",
             "tokens",
             "teams",
+            "users",
             "stacks",
         ] {
             assert!(Arguments::try_parse_from(["berth", noun]).is_ok(), "{noun}");

@@ -16,6 +16,7 @@ mod platform;
 mod ps;
 mod releases;
 mod run;
+mod users;
 mod volumes;
 
 use berth_api::{DeploymentView, Page};
@@ -48,7 +49,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fai
         Command::Apps(noun) => apps::run(noun.verb.unwrap_or(Apps::List), client, output).await,
         Command::Ps(command) => ps::run(command, client, output).await,
         Command::Config(noun) => {
-            let verb = noun.verb.unwrap_or(Config::List(noun.app));
+            let verb = noun.verb.unwrap_or(Config::List { reveal: false, app: noun.app });
             config::run(verb, client, output).await
         }
         Command::Builds(noun) => {
@@ -81,9 +82,12 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fai
             let verb = noun.verb.unwrap_or_else(|| Audit::List(AuditList::default()));
             audit::run(verb, client, output).await
         }
-        Command::Keys(noun) => access::keys(noun.verb.unwrap_or(Keys::List), client, output).await,
+        Command::Users(noun) => users::run(noun.verb.unwrap_or(Users::List), client, output).await,
+        Command::Keys(noun) => {
+            access::keys(noun.verb.unwrap_or(Keys::List { mine: false }), client, output).await
+        }
         Command::Tokens(noun) => {
-            access::tokens(noun.verb.unwrap_or(Tokens::List), client, output).await
+            access::tokens(noun.verb.unwrap_or(Tokens::List { mine: false }), client, output).await
         }
         Command::Teams(noun) => {
             access::teams(noun.verb.unwrap_or(Teams::List), client, output).await

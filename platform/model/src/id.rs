@@ -86,6 +86,10 @@ ids! {
     PrincipalId = "pri",
     /// One access token (its record, never its secret).
     TokenId = "tok",
+    /// One user.
+    UserId = "usr",
+    /// One session of the console (its record, never its cookie).
+    SessionId = "ses",
     /// One SSH public key.
     KeyId = "key",
     /// One build.

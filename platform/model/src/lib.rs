@@ -34,7 +34,8 @@ pub use event::Event;
 pub use id::*;
 pub use manifest::{Manifest, Process, Runtime};
 pub use name::{
-    AppName, BuildpackId, Domain, NameError, PackageName, ProcessName, TeamName, VolumeName,
+    AppName, BuildpackId, Domain, NameError, PackageName, ProcessName, TeamName, UserName,
+    VolumeName,
 };
 pub use principal::{Caller, Role};
 pub use release::{

@@ -81,6 +81,10 @@ names! {
     TeamName: "team name",
         "use 1 to 40 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen",
         |text| is_label(text, 40) && text.as_bytes()[0].is_ascii_lowercase();
+    /// The name of a user.
+    UserName: "user name",
+        "use 1 to 40 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen",
+        |text| is_label(text, 40) && text.as_bytes()[0].is_ascii_lowercase();
     /// A process type: `web`, `worker`.
     ProcessName: "process type",
         "use 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end",

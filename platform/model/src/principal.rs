@@ -1,8 +1,10 @@
 //! Who acts, and what a role may do.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
-use crate::{PrincipalId, TeamId};
+use crate::{App, AppId, KeyId, PrincipalId, SessionId, TeamId, TokenId};
 
 /// What a principal may do within its team, from the least to the most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -41,6 +43,61 @@ impl std::str::FromStr for Role {
     }
 }
 
+/// What a token may be used for, whatever the role of its bearer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Everything that the role allows.
+    #[default]
+    All,
+    /// Reading, pushing and deploying.
+    Deploy,
+    /// Reading.
+    Read,
+}
+
+impl Scope {
+    /// The text form used in the database, the API and the CLI.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Deploy => "deploy",
+            Self::Read => "read",
+        }
+    }
+
+    /// Whether it has a verb in it. Values of configurations are for neither of the small ones.
+    pub fn has(self, verb: Verb) -> bool {
+        match self {
+            Self::All => true,
+            Self::Deploy => matches!(verb, Verb::Read | Verb::Fetch | Verb::Deploy),
+            Self::Read => matches!(verb, Verb::Read | Verb::Fetch),
+        }
+    }
+}
+
+impl std::str::FromStr for Scope {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::All, Self::Deploy, Self::Read]
+            .into_iter()
+            .find(|scope| scope.as_str() == text)
+            .ok_or_else(|| format!("'{text}' is not a scope: all, deploy, read"))
+    }
+}
+
+/// What a caller showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// An access token.
+    Token(TokenId),
+    /// An SSH key.
+    Key(KeyId),
+    /// The cookie of a console session.
+    Session(SessionId),
+}
+
 /// Whoever makes a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
@@ -48,18 +105,119 @@ pub struct Caller {
     pub principal: PrincipalId,
     /// Its name, for events and messages.
     pub name: String,
-    /// The team that its role holds in; an admin acts in every team.
+    /// Where things go for which it names no team.
     pub team: TeamId,
-    /// Its role.
-    pub role: Role,
+    /// Its role in each team; who is an admin in one acts in every team and for the platform.
+    pub roles: BTreeMap<TeamId, Role>,
+    /// What the token may be used for.
+    pub scope: Scope,
+    /// The only apps that the token is good for.
+    pub apps: Option<BTreeSet<AppId>>,
+    /// What it showed.
+    pub via: Via,
     /// Where the call came from, for events.
     pub source_ip: Option<std::net::IpAddr>,
 }
 
 impl Caller {
-    /// Whether the caller may see things of `team` at all; to others they are as if absent.
-    pub fn sees(&self, team: TeamId) -> bool {
-        self.role == Role::Admin || self.team == team
+    /// Its role in a team; nothing where it has none, and what is there is as if absent.
+    pub fn role_in(&self, team: TeamId) -> Option<Role> {
+        if self.has_admin_role() { Some(Role::Admin) } else { self.roles.get(&team).copied() }
+    }
+
+    /// The highest of its roles.
+    pub fn highest_role(&self) -> Option<Role> {
+        self.roles.values().copied().max()
+    }
+
+    fn has_admin_role(&self) -> bool {
+        self.roles.values().any(|role| *role == Role::Admin)
+    }
+
+    /// Whether nothing is hidden from it.
+    pub fn sees_all(&self) -> bool {
+        self.has_admin_role() && self.apps.is_none()
+    }
+
+    /// Whether it may know that an app exists.
+    pub fn sees(&self, app: &App) -> bool {
+        authorize(self, Verb::Read, &app.into()) != Decision::Hidden
+    }
+
+    /// What lists have for it.
+    pub fn visible(&self) -> Visible {
+        if self.sees_all() {
+            return Visible::All;
+        }
+        let teams = match self.has_admin_role() {
+            true => None,
+            false => Some(self.roles.keys().copied().collect()),
+        };
+        Visible::Only { teams, apps: self.apps.clone() }
+    }
+
+    /// What lists have for it that are of those only who may do this in a team.
+    pub fn visible_with(&self, verb: Verb) -> Visible {
+        let may =
+            |team: &TeamId| authorize(self, verb, &Resource::OfTeam(*team)) == Decision::Allowed;
+        match self.visible() {
+            Visible::Only { teams: Some(teams), apps } => {
+                Visible::Only { teams: Some(teams.into_iter().filter(may).collect()), apps }
+            }
+            all => all,
+        }
+    }
+
+    /// Whether it may do this in any team.
+    pub fn may_somewhere(&self, verb: Verb) -> bool {
+        let may = |resource: &Resource| authorize(self, verb, resource) == Decision::Allowed;
+        self.roles.keys().any(|team| match &self.apps {
+            None => may(&Resource::OfTeam(*team)),
+            Some(apps) => apps.iter().any(|app| may(&Resource::App { team: *team, app: *app })),
+        })
+    }
+}
+
+/// What a list is limited to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Visible {
+    /// Everything.
+    All,
+    /// What belongs to some teams and is about some apps; nothing asks for nothing.
+    Only {
+        /// The teams.
+        teams: Option<BTreeSet<TeamId>>,
+        /// The apps.
+        apps: Option<BTreeSet<AppId>>,
+    },
+}
+
+impl Visible {
+    /// What belongs to a team.
+    pub fn team(team: TeamId) -> Self {
+        Self::Only { teams: Some([team].into()), apps: None }
+    }
+
+    /// The teams, where it is limited to some.
+    pub fn teams(&self) -> Option<&BTreeSet<TeamId>> {
+        match self {
+            Self::All => None,
+            Self::Only { teams, .. } => teams.as_ref(),
+        }
+    }
+
+    /// The apps, where it is limited to some.
+    pub fn apps(&self) -> Option<&BTreeSet<AppId>> {
+        match self {
+            Self::All => None,
+            Self::Only { apps, .. } => apps.as_ref(),
+        }
+    }
+}
+
+impl From<Option<TeamId>> for Visible {
+    fn from(team: Option<TeamId>) -> Self {
+        team.map_or(Self::All, Self::team)
     }
 }
 
@@ -94,6 +252,40 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Read,
+        Self::ReadConfig,
+        Self::Fetch,
+        Self::Deploy,
+        Self::Change,
+        Self::Run,
+        Self::CreateApp,
+        Self::DestroyApp,
+        Self::ManageAccess,
+        Self::ManageDrains,
+        Self::OverridePolicy,
+        Self::ManagePlatform,
+    ];
+
+    /// The text form used in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::ReadConfig => "read_config",
+            Self::Fetch => "fetch",
+            Self::Deploy => "deploy",
+            Self::Change => "change",
+            Self::Run => "run",
+            Self::CreateApp => "create_app",
+            Self::DestroyApp => "destroy_app",
+            Self::ManageAccess => "manage_access",
+            Self::ManageDrains => "manage_drains",
+            Self::OverridePolicy => "override_policy",
+            Self::ManagePlatform => "manage_platform",
+        }
+    }
+
     /// What it is, after "may not".
     pub fn words(self) -> &'static str {
         match self {
@@ -130,10 +322,35 @@ impl Verb {
 /// What a verb is done to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource {
-    /// An app or anything below it, by the team that owns it.
+    /// What a team has besides its apps: tokens, keys, apps to come.
     OfTeam(TeamId),
+    /// An app, or anything below it.
+    App {
+        /// The team that owns it.
+        team: TeamId,
+        /// Which one.
+        app: AppId,
+    },
     /// The platform.
     Platform,
+}
+
+impl From<&App> for Resource {
+    fn from(app: &App) -> Self {
+        Self::App { team: app.team, app: app.id }
+    }
+}
+
+impl Resource {
+    /// The role that a caller has for it; nothing where it is as if absent.
+    pub fn role_of(&self, caller: &Caller) -> Option<Role> {
+        match self {
+            Self::OfTeam(team) | Self::App { team, .. } => caller.role_in(*team),
+            // Everybody who is known sees what it is.
+            Self::Platform if caller.has_admin_role() => Some(Role::Admin),
+            Self::Platform => Some(Role::Viewer),
+        }
+    }
 }
 
 /// The answer to "may this caller do this?".
@@ -149,13 +366,17 @@ pub enum Decision {
 
 /// The one function that every call passes: API, git, SSH, run and exec.
 pub fn authorize(caller: &Caller, verb: Verb, resource: &Resource) -> Decision {
-    let visible = match resource {
-        Resource::OfTeam(team) => caller.sees(*team),
-        Resource::Platform => true,
-    };
-    if !visible {
-        Decision::Hidden
-    } else if caller.role >= verb.least_role() {
+    let Some(role) = resource.role_of(caller) else { return Decision::Hidden };
+    if let Some(apps) = &caller.apps {
+        match resource {
+            Resource::App { app, .. } if apps.contains(app) => {}
+            Resource::App { .. } => return Decision::Hidden,
+            // Lists are read, and have its apps only.
+            Resource::OfTeam(_) | Resource::Platform if verb == Verb::Read => {}
+            Resource::OfTeam(_) | Resource::Platform => return Decision::Denied,
+        }
+    }
+    if role >= verb.least_role() && caller.scope.has(verb) {
         Decision::Allowed
     } else {
         Decision::Denied
@@ -163,49 +384,4 @@ pub fn authorize(caller: &Caller, verb: Verb, resource: &Resource) -> Decision {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn caller(team: TeamId, role: Role) -> Caller {
-        Caller {
-            principal: PrincipalId::new(0, [0; 10]),
-            name: "x".into(),
-            team,
-            role,
-            source_ip: None,
-        }
-    }
-
-    #[test]
-    fn another_team_is_as_if_absent_for_all_but_an_admin() {
-        let (mine, other) = (TeamId::new(0, [1; 10]), TeamId::new(0, [2; 10]));
-        for role in [Role::Viewer, Role::Developer, Role::Operator] {
-            let decision = authorize(&caller(mine, role), Verb::Read, &Resource::OfTeam(other));
-            assert_eq!(decision, Decision::Hidden, "{role:?}");
-        }
-        let admin =
-            authorize(&caller(mine, Role::Admin), Verb::DestroyApp, &Resource::OfTeam(other));
-        assert_eq!(admin, Decision::Allowed);
-    }
-
-    #[test]
-    fn a_viewer_reads_and_does_nothing_else() {
-        let team = TeamId::new(0, [1; 10]);
-        let viewer = caller(team, Role::Viewer);
-        let of = Resource::OfTeam(team);
-        assert_eq!(authorize(&viewer, Verb::Read, &of), Decision::Allowed);
-        for verb in [
-            Verb::ReadConfig,
-            Verb::Deploy,
-            Verb::Change,
-            Verb::Run,
-            Verb::CreateApp,
-            Verb::DestroyApp,
-            Verb::ManageAccess,
-            Verb::ManageDrains,
-            Verb::ManagePlatform,
-        ] {
-            assert_eq!(authorize(&viewer, verb, &of), Decision::Denied, "{verb:?}");
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,5 @@
-//! Takes the hash of a new administrator's token that root left, at start and while serving.
+//! Takes the hash of a new administrator's token that root left, at start and while serving, and
+//! at the first start that of a link to the console.
 //!
 //! The file is removed when the store has it. `notify` only wakes: what counts is what the folder
 //! holds, which is looked at now and then as well.
@@ -44,19 +45,35 @@ pub(crate) enum TakeError {
 /// # Errors
 /// `TakeError`; the file is still there then.
 pub(crate) async fn take(store: &Store, path: &Path) -> Result<(), TakeError> {
-    let io = |source| TakeError::Io { path: path.to_owned(), source };
+    let Some(hash) = read_hash(path)? else { return Ok(()) };
+    store.adopt_admin_token(&hash, now_ms()).await?;
+    tracing::info!("the administrator has a new token");
+    std::fs::remove_file(path).map_err(|source| TakeError::Io { path: path.to_owned(), source })
+}
+
+/// What root left, if it did.
+fn read_hash(path: &Path) -> Result<Option<String>, TakeError> {
     let hash = match std::fs::read_to_string(path) {
         Ok(hash) => hash,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(io(error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(TakeError::Io { path: path.to_owned(), source }),
     };
     let hash = hash.trim();
     if hash.len() != HASH_BYTES || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(TakeError::NotAHash(path.to_owned()));
     }
-    store.adopt_admin_token(hash, now_ms()).await?;
-    tracing::info!("the administrator has a new token");
-    std::fs::remove_file(path).map_err(io)
+    Ok(Some(hash.to_owned()))
+}
+
+/// Takes the first link to the console, if there is one: it is good for `good_ms` from now.
+///
+/// # Errors
+/// `TakeError`; the file is still there then.
+pub(crate) async fn take_link(store: &Store, path: &Path, good_ms: i64) -> Result<(), TakeError> {
+    let Some(hash) = read_hash(path)? else { return Ok(()) };
+    let at_ms = now_ms();
+    store.adopt_admin_link(&hash, at_ms + good_ms, at_ms).await?;
+    std::fs::remove_file(path).map_err(|source| TakeError::Io { path: path.to_owned(), source })
 }
 
 /// Takes every new token as it comes, for as long as this process lives.

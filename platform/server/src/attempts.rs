@@ -100,6 +100,22 @@ impl Attempts {
         self.failed("SSH", from, json!({ "over": "SSH", "fingerprint": fingerprint }));
     }
 
+    /// A password was wrong. The name is that of a user, or nothing; `locks` when there is a wait now.
+    pub(crate) fn wrong_password(&self, user: Option<&str>, from: Option<IpAddr>, locks: bool) {
+        let over = match (user, locks) {
+            (None, _) => "the console".to_owned(),
+            (Some(user), false) => format!("the console as {user}"),
+            (Some(user), true) => format!("the console as {user}, which waits now"),
+        };
+        let what = json!({ "over": "the console", "user": user, "locked": locks });
+        self.failed(&over, from, what);
+    }
+
+    /// A link to sign in was wrong, used or expired.
+    pub(crate) fn wrong_link(&self, from: Option<IpAddr>) {
+        self.failed("a link", from, json!({ "over": "the console", "link": true }));
+    }
+
     fn failed(&self, over: &str, source_ip: Option<IpAddr>, what: Value) {
         self.tell(Attempt {
             kind: Kind::Failed,
@@ -117,8 +133,9 @@ impl Attempts {
     pub(crate) fn denied(&self, denial: &Denial<'_>) {
         let Denial { caller, verb, resource, app, gives, call, hidden } = denial;
         let (subject, team) = match (app, resource) {
+            (_, Resource::App { team, app }) => (app.to_string(), *team),
             (Some(app), Resource::OfTeam(team)) => (app.to_string(), *team),
-            (_, Resource::OfTeam(team)) => (team.to_string(), *team),
+            (None, Resource::OfTeam(team)) => (team.to_string(), *team),
             (_, Resource::Platform) => (PLATFORM.to_owned(), caller.team),
         };
         self.tell(Attempt {
@@ -131,7 +148,7 @@ impl Attempts {
             what: json!({
                 "verb": verb,
                 "call": call,
-                "role": caller.role,
+                "role": resource.role_of(caller).or(caller.highest_role()),
                 "needs": verb.least_role(),
                 "gives": gives,
                 "hidden": hidden,

@@ -45,6 +45,8 @@ pub struct Booted {
     pub ssh: TcpListener,
     /// Where the router really listens.
     pub http: SocketAddr,
+    /// At the first start, the link with which the administrator begins.
+    pub console_link: Option<String>,
 }
 
 /// Does all of it; afterwards this process is nobody.
@@ -83,15 +85,20 @@ pub fn boot(options: &args::Serve, settings: NetworkSettings) -> Result<Booted> 
     })?;
     drop(runtime);
     give_state_to(&data, ids.control)?;
-    if !data.admin_token().exists() {
+    let mut console_link = None;
+    if data.admin_token().exists() {
+        forget_console_link(&data)?;
+    } else {
         new_admin_token(&data, options.admin_uid, ids.control)?;
+        let address = api.local_addr()?;
+        console_link = Some(new_console_link(&data, address, options.admin_uid, ids.control)?);
     }
     // What a killed git left belongs to the tool id: it can be removed now, but not later.
     let swept = berth_push::Repositories::open(data.root.join("git")).and_then(|git| git.sweep());
     swept.context("cannot clear up the git repositories")?;
     // Repositories are written by git under the tool id and read by this process.
     privileges::drop_to(ids.control, &[ids.tool]).context("cannot give up root")?;
-    Ok(Booted { data, lock, key, programs, agent, ids, network, api, ssh, http })
+    Ok(Booted { data, lock, key, programs, agent, ids, network, api, ssh, http, console_link })
 }
 
 fn bind(address: SocketAddr, option: &str) -> Result<TcpListener> {
@@ -285,6 +292,34 @@ pub fn new_admin_token(data: &DataFolder, owner: u32, control: u32) -> Result<()
     write_private(&data.admin_token_hash(), hash.as_bytes(), 0o600, Some(control))?;
     write_private(&data.admin_token(), format!("{token}\n").as_bytes(), 0o600, Some(owner))?;
     Ok(())
+}
+
+/// Makes the link with which the administrator signs in to the console for the first time. Its hash
+/// comes first, as that of the token.
+fn new_console_link(
+    data: &DataFolder,
+    api: SocketAddr,
+    owner: u32,
+    control: u32,
+) -> Result<String> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    let secret = hex::encode(random);
+    let hash = berth_store::token_hash(&secret);
+    let link = format!("http://{api}/sign-in#{secret}");
+    write_private(&data.console_link_hash(), hash.as_bytes(), 0o600, Some(control))?;
+    write_private(&data.console_link(), format!("{link}\n").as_bytes(), 0o600, Some(owner))?;
+    Ok(link)
+}
+
+/// A link of an earlier start is good no more.
+fn forget_console_link(data: &DataFolder) -> Result<()> {
+    match std::fs::remove_file(data.console_link()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context("cannot remove the link of an earlier start")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A restore or an older build may have left files that are root's.

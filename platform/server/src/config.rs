@@ -33,6 +33,8 @@ pub struct Config {
     pub disk: DiskConfig,
     /// What the listener of the API and of git over HTTP holds.
     pub api: ApiConfig,
+    /// Sessions of the console, and links to sign in.
+    pub console: ConsoleConfig,
     /// Extensions that fail, and events for hooks.
     pub extensions: ExtensionsConfig,
     /// How often is measured, and for how long it is kept.
@@ -87,6 +89,31 @@ impl Default for ApiConfig {
     fn default() -> Self {
         // Within the 1024 descriptors that a process has where nobody raised the limit.
         Self { connections_max: const { NonZeroU32::new(512).unwrap() } }
+    }
+}
+
+/// Section `console`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConsoleConfig {
+    /// A session ends when it is not used for so many seconds.
+    pub session_idle_s: NonZeroU32,
+    /// A session ends after so many seconds.
+    pub session_s: NonZeroU32,
+    /// A link to sign in is good for so many seconds.
+    pub link_s: NonZeroU32,
+    /// The link of a user who has no password yet is good for so many seconds.
+    pub invitation_s: NonZeroU32,
+}
+
+impl Default for ConsoleConfig {
+    fn default() -> Self {
+        Self {
+            session_idle_s: const { NonZeroU32::new(12 * 3600).unwrap() },
+            session_s: const { NonZeroU32::new(7 * 86_400).unwrap() },
+            link_s: const { NonZeroU32::new(600).unwrap() },
+            invitation_s: const { NonZeroU32::new(86_400).unwrap() },
+        }
     }
 }
 

@@ -145,6 +145,16 @@ impl DataFolder {
         self.root.join("admin-token")
     }
 
+    /// The first link to the console.
+    pub fn console_link(&self) -> PathBuf {
+        self.root.join("console-link")
+    }
+
+    /// The hash of that link, until the platform has taken it.
+    pub fn console_link_hash(&self) -> PathBuf {
+        self.root.join("state/admin/link.sha256")
+    }
+
     /// The hash of a new administrator's token, until the platform has taken it.
     pub fn admin_token_hash(&self) -> PathBuf {
         self.root.join("state/admin/token.sha256")

@@ -94,7 +94,7 @@ impl GitHost {
             Service::Receive => Verb::Deploy,
             Service::Upload => Verb::Fetch,
         };
-        let resource = Resource::OfTeam(app.team);
+        let resource = Resource::from(&app);
         let decision = authorize(caller, verb, &resource);
         if decision != Decision::Allowed {
             let hidden = decision == Decision::Hidden;

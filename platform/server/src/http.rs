@@ -13,6 +13,7 @@ mod buildpacks;
 mod builds;
 mod call;
 mod config;
+mod cookie;
 mod deployments;
 mod document;
 mod domains;
@@ -34,11 +35,13 @@ mod processes;
 mod releases;
 mod runs;
 mod session;
+mod sign_in;
 mod ssh_key;
 mod stacks;
 mod stream;
 mod teams;
 mod tokens;
+mod users;
 mod volumes;
 
 use std::net::SocketAddr;
@@ -53,6 +56,8 @@ use utoipa_axum::routes;
 
 use crate::attempts::Attempts;
 use crate::measures::Measures;
+use crate::config::ConsoleConfig;
+use crate::passwords::SignIn;
 
 pub use actions::{
     ActionError, Actions, Doing, Input, Live, LogEntry, LogFilter, LogStream, NewRun, Output,
@@ -83,6 +88,8 @@ pub struct Platform {
     pub ssh: SocketAddr,
     /// Where refused calls are told.
     pub attempts: Attempts,
+    /// How people sign in to the console.
+    pub sign_in: SignIn,
     /// What is measured.
     pub measures: Measures,
     /// Whether a drain of anybody may reach addresses of private networks.
@@ -113,6 +120,7 @@ impl Platform {
             http,
             ssh,
             attempts,
+            sign_in: SignIn::new(ConsoleConfig::default()),
             measures: Measures::none(),
             private_drains: false,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
@@ -193,6 +201,14 @@ fn operations() -> OpenApiRouter<Arc<Platform>> {
         .routes(routes!(tokens::list_tokens, tokens::create_token))
         .routes(routes!(tokens::revoke_token))
         .routes(routes!(teams::list_teams, teams::create_team))
+        .routes(routes!(users::list_users, users::create_user))
+        .routes(routes!(users::show_user, users::change_user, users::remove_user))
+        .routes(routes!(users::create_link))
+        .routes(routes!(users::grant_role, users::revoke_role))
+        .routes(routes!(users::list_sessions))
+        .routes(routes!(users::end_session))
+        .routes(routes!(sign_in::sign_in, sign_in::show_session, sign_in::sign_out))
+        .routes(routes!(sign_in::choose_password))
         .routes(routes!(stacks::list_stacks))
         .routes(routes!(stacks::update_stack))
         .routes(routes!(buildpacks::list_buildpacks, buildpacks::add_buildpack))

@@ -37,6 +37,7 @@ use crate::listener::Limits;
 use crate::logs::Logs;
 use crate::measures::{Measures, Sources};
 use crate::middleware::Chains;
+use crate::passwords::SignIn;
 use crate::pipeline::{Pipeline, Running, resume};
 use crate::records::StoreRecords;
 use crate::router::Router;
@@ -63,12 +64,25 @@ pub fn run(options: &args::Serve) -> Result<u8> {
 }
 
 async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<u8> {
-    let Booted { data, lock: _lock, key, programs, agent, ids: _, network, api, ssh, http } =
-        booted;
+    let Booted {
+        data,
+        lock: _lock,
+        key,
+        programs,
+        agent,
+        ids: _,
+        network,
+        api,
+        ssh,
+        http,
+        console_link,
+    } = booted;
     let state = data.root.join("state");
     let store =
         Store::open(&state.join("berth.sqlite"), &key.derive("store"), &options.domain).await?;
     admin_token::take(&store, &data.admin_token_hash()).await?;
+    let link_ms = SignIn::new(config.console).link_ms;
+    admin_token::take_link(&store, &data.console_link_hash(), link_ms).await?;
     let abandoned = resume::abandon(&store).await?;
     if abandoned > 0 {
         tracing::warn!("{abandoned} builds were abandoned when the platform stopped");
@@ -218,6 +232,7 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         ssh_address,
     );
     platform.attempts = attempts.clone();
+    platform.sign_in = SignIn::new(config.console);
     platform.measures = measures;
     platform.private_drains = config.drains.private_addresses;
     let api_router = http::router(Arc::new(platform), berth_push::http_router(push.clone()));
@@ -233,6 +248,9 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
             async move { berth_push::serve_ssh(ssh_listener, push, host_key, ssh_end).await },
         );
     say_ready(api_address, ssh_address, http)?;
+    if let Some(link) = console_link {
+        say_link(&link, &data.console_link());
+    }
 
     let code = until_end(&agent, asked_down).await?;
     end.cancel();
@@ -283,6 +301,20 @@ fn say_ready(api: SocketAddr, ssh: SocketAddr, http: SocketAddr) -> Result<()> {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
     tracing::info!(%api, %ssh, %http, "serving");
     Ok(())
+}
+
+/// Tells whoever started the platform for the first time how to sign in. A log is no place for what
+/// is secret: only a terminal gets the link itself.
+fn say_link(link: &str, path: &std::path::Path) {
+    let mut err = std::io::stderr();
+    if std::io::IsTerminal::is_terminal(&err) {
+        let _ = writeln!(err, "Sign in to the console, once and soon: {link}");
+    } else {
+        tracing::info!(
+            "the link to sign in to the console, once and soon, is in {}",
+            path.display()
+        );
+    }
 }
 
 /// Waits for a signal, or for the end of the agent.

@@ -1,11 +1,12 @@
 //! Apps. What changes them goes through plans (`changes`).
 
+use berth_model::principal::Visible;
 use berth_model::{App, AppId, AppName, TeamId};
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnection;
 
 use crate::events::NewEvent;
-use crate::row::Columns;
+use crate::row::{Columns, ids};
 use crate::{By, Store, StoreError};
 
 pub(crate) fn app(row: &Columns<'_>) -> Result<App, StoreError> {
@@ -71,18 +72,17 @@ impl Store {
         row.map(|row| app(&Columns(&row))).transpose()
     }
 
-    /// At most `limit` apps that people push to, in the order of their names, after a name; of one
-    /// team, or of all.
+    /// At most `limit` apps that people push to, in the order of their names, after a name.
     ///
     /// # Errors
     /// What the database says.
     pub async fn apps(
         &self,
-        team: Option<TeamId>,
+        visible: impl Into<Visible>,
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<App>, StoreError> {
-        self.listed(team, after, limit, false).await
+        self.listed(&visible.into(), after, limit, false).await
     }
 
     /// As `apps`, but add-ons.
@@ -91,30 +91,33 @@ impl Store {
     /// What the database says.
     pub async fn addons(
         &self,
-        team: Option<TeamId>,
+        visible: impl Into<Visible>,
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<App>, StoreError> {
-        self.listed(team, after, limit, true).await
+        self.listed(&visible.into(), after, limit, true).await
     }
 
     async fn listed(
         &self,
-        team: Option<TeamId>,
+        visible: &Visible,
         after: Option<&str>,
         limit: u32,
         addons: bool,
     ) -> Result<Vec<App>, StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM apps
-             WHERE destroyed_at_ms IS NULL AND name > $1 AND ($2 IS NULL OR team_id = $2)
+             WHERE destroyed_at_ms IS NULL AND name > $1
+               AND ($2 IS NULL OR team_id IN (SELECT value FROM json_each($2)))
+               AND ($5 IS NULL OR id IN (SELECT value FROM json_each($5)))
                AND (json_extract(settings, '$.addon') IS NOT NULL) = $4
              ORDER BY name LIMIT $3",
         )
         .bind(after.unwrap_or_default())
-        .bind(team.map(|team| team.to_string()))
+        .bind(visible.teams().map(ids))
         .bind(i64::from(limit))
         .bind(addons)
+        .bind(visible.apps().map(ids))
         .fetch_all(self.readers())
         .await?;
         rows.iter().map(|row| app(&Columns(row))).collect()

@@ -98,6 +98,9 @@ pub enum StoreError {
         /// The state that was asked for.
         to: &'static str,
     },
+    /// Nobody could manage the platform in the console any more.
+    #[error("{0} is the last active administrator; make another user one first")]
+    LastAdministrator(String),
     /// The change is not allowed as things are.
     #[error(transparent)]
     Refused(#[from] Refusal),

@@ -1,5 +1,6 @@
 //! The stream of what happened. Event stream, audit and extensions are cursors over it.
 
+pub use berth_model::principal::Visible;
 use berth_model::{AppId, AppName, Event, TeamId};
 use serde_json::Value;
 use sqlx::Sqlite;
@@ -7,7 +8,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 
 use crate::by::system;
-use crate::row::Columns;
+use crate::row::{Columns, ids};
 use crate::store::random;
 use crate::{By, Store, StoreError};
 
@@ -54,24 +55,6 @@ impl NewEvent<'_> {
         .execute(db)
         .await?;
         Ok(done.last_insert_rowid())
-    }
-}
-
-/// Whose events may be seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Visible {
-    /// Everything.
-    All,
-    /// Only what belongs to a team.
-    Team(TeamId),
-}
-
-impl Visible {
-    fn team(self) -> Option<String> {
-        match self {
-            Self::All => None,
-            Self::Team(team) => Some(team.to_string()),
-        }
     }
 }
 
@@ -133,9 +116,11 @@ pub enum Order {
     NewestBefore(Option<i64>),
 }
 
-/// Parameters 1 to 11 are those of [`bound`].
+/// Parameters 1 to 12 are those of [`bound`].
 const WHERE: &str = "FROM events
-    WHERE ($1 IS NULL OR team_id = $1) AND ($2 IS NULL OR team_id = $2)
+    WHERE ($1 IS NULL OR team_id IN (SELECT value FROM json_each($1)))
+      AND ($12 IS NULL OR app_id IN (SELECT value FROM json_each($12)))
+      AND ($2 IS NULL OR team_id = $2)
       AND ($3 IS NULL OR app_id IN (SELECT app_id FROM events WHERE app_name = $3))
       AND ($4 IS NULL OR actor = $4) AND ($5 IS NULL OR kind = $5)
       AND ($6 IS NULL OR substr(kind, 1, length($6)) = $6)
@@ -152,7 +137,7 @@ fn bound<'q>(query: Bound<'q>, filter: &EventFilter) -> Bound<'q> {
         Some(KindFilter::Begins(kind)) => (None, Some(kind)),
     };
     query
-        .bind(filter.visible.team())
+        .bind(filter.visible.teams().map(ids))
         .bind(filter.team.map(|team| team.to_string()))
         .bind(filter.app.as_ref().map(ToString::to_string))
         .bind(filter.actor.clone())
@@ -163,6 +148,7 @@ fn bound<'q>(query: Bound<'q>, filter: &EventFilter) -> Bound<'q> {
         .bind(filter.until_ms)
         .bind(filter.callers_only)
         .bind(system().to_string())
+        .bind(filter.visible.apps().map(ids))
 }
 
 impl Store {
@@ -177,12 +163,12 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<Event>, StoreError> {
         let (edge, position) = match order {
-            Order::OldestAfter(after) => ("seq > $12 ORDER BY seq", after),
+            Order::OldestAfter(after) => ("seq > $13 ORDER BY seq", after),
             Order::NewestBefore(before) => {
-                ("seq < $12 ORDER BY seq DESC", before.unwrap_or(i64::MAX))
+                ("seq < $13 ORDER BY seq DESC", before.unwrap_or(i64::MAX))
             }
         };
-        let text = format!("SELECT * {WHERE} AND {edge} LIMIT $13");
+        let text = format!("SELECT * {WHERE} AND {edge} LIMIT $14");
         let rows = bound(sqlx::query(&text), filter)
             .bind(position)
             .bind(i64::from(limit))
@@ -195,12 +181,15 @@ impl Store {
     ///
     /// # Errors
     /// What the database says.
-    pub async fn app_was(&self, visible: Visible, name: &AppName) -> Result<bool, StoreError> {
+    pub async fn app_was(&self, visible: &Visible, name: &AppName) -> Result<bool, StoreError> {
         let found = sqlx::query(
-            "SELECT 1 FROM events WHERE app_name = $1 AND ($2 IS NULL OR team_id = $2) LIMIT 1",
+            "SELECT 1 FROM events WHERE app_name = $1
+               AND ($2 IS NULL OR team_id IN (SELECT value FROM json_each($2)))
+               AND ($3 IS NULL OR app_id IN (SELECT value FROM json_each($3))) LIMIT 1",
         )
         .bind(name.as_str())
-        .bind(visible.team())
+        .bind(visible.teams().map(ids))
+        .bind(visible.apps().map(ids))
         .fetch_optional(self.readers())
         .await?;
         Ok(found.is_some())

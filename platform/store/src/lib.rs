@@ -28,6 +28,7 @@ mod memo;
 mod refusals;
 mod releases;
 mod routes;
+mod revealed;
 mod row;
 mod seal;
 mod stacks;
@@ -36,7 +37,10 @@ mod sweep;
 mod values;
 mod volumes;
 
-pub use access::{Key, NewKey, NewToken, Team, Token, token_hash};
+pub use access::{
+    Key, Linked, Membership, NewKey, NewSession, NewToken, NewUser, Owner, SessionLimits, SignedIn,
+    Team, Token, User, UserState, Valid, token_hash,
+};
 pub use backups::Backup;
 pub use buildpacks::AddedBuildpack;
 pub use builds::{BUILD_LOG_BYTES_MAX, BUILD_LOG_LINE_BYTES_MAX, BuildEnd, LogLine};

@@ -33,6 +33,10 @@ impl Columns<'_> {
         self.0.try_get(column).map_err(|error| wrong(column, error))
     }
 
+    pub(crate) fn real(&self, column: &str) -> Result<f64, StoreError> {
+        self.0.try_get(column).map_err(|error| wrong(column, error))
+    }
+
     pub(crate) fn opt_int(&self, column: &str) -> Result<Option<i64>, StoreError> {
         self.0.try_get(column).map_err(|error| wrong(column, error))
     }
@@ -99,4 +103,9 @@ pub(crate) fn to_json<T: serde::Serialize>(
 /// A number as SQLite keeps it.
 pub(crate) fn to_int(column: &'static str, value: u64) -> Result<i64, StoreError> {
     i64::try_from(value).map_err(|error| wrong(column, error))
+}
+
+/// Ids, as `json_each` reads them.
+pub(crate) fn ids<T: std::fmt::Display>(ids: &std::collections::BTreeSet<T>) -> String {
+    serde_json::Value::from_iter(ids.iter().map(ToString::to_string)).to_string()
 }

@@ -85,16 +85,22 @@ pub(crate) enum Config {
         #[command(flatten)]
         app: App,
     },
-    /// Print one value
+    /// Print one value; it is recorded who saw it
     Get {
         /// Name
         name: String,
         #[command(flatten)]
         app: App,
     },
-    /// List names and values
-    List(App),
-    /// Print all variables in a form that other programs read
+    /// List names, without their values
+    List {
+        /// With the values; it is recorded who saw them
+        #[arg(long)]
+        reveal: bool,
+        #[command(flatten)]
+        app: App,
+    },
+    /// Print all variables in a form that other programs read; it is recorded who saw them
     Export {
         /// The form
         #[arg(long, value_enum, default_value_t = Format::Envfile)]
@@ -352,68 +358,6 @@ pub(crate) enum Addons {
         /// Do not ask
         #[arg(long)]
         yes: bool,
-    },
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum Keys {
-    /// List keys
-    List,
-    /// Add a public key
-    Add {
-        /// A name for it
-        name: String,
-        /// File with the public key; `-` is standard input
-        file: PathBuf,
-        /// The team whose apps it may push to [default: the token's]
-        #[arg(long)]
-        team: Option<String>,
-        /// What it may do
-        #[arg(long, default_value = "developer")]
-        role: String,
-    },
-    /// Remove a key
-    Remove {
-        /// Its id or its name
-        key: String,
-    },
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum Tokens {
-    /// List tokens, never their secrets
-    List,
-    /// Create a token and print its secret, once
-    Create {
-        /// A name for it
-        #[arg(long)]
-        name: Option<String>,
-        /// The team it acts in [default: the token's]
-        #[arg(long)]
-        team: Option<String>,
-        /// viewer, developer, operator or admin
-        #[arg(long, default_value = "developer")]
-        role: String,
-        /// Invalid after this many days
-        #[arg(long)]
-        expires_days: Option<u32>,
-    },
-    /// Make a token invalid
-    Revoke {
-        /// Its id
-        #[arg(value_name = "TOKEN")]
-        id: String,
-    },
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum Teams {
-    /// List teams
-    List,
-    /// Create a team
-    Create {
-        /// Its name
-        name: String,
     },
 }
 

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use berth_api::{ChangeConfig, ConfigChanged, ConfigView};
+use berth_api::{ChangeConfig, ConfigChanged, ConfigVersionView, ConfigView, Page};
 use reqwest::Method;
 
 use super::{app_path, follow_deployment};
 use crate::arguments::{App, Config, Format};
-use crate::client::Client;
+use crate::client::{Client, segment};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::pairs;
 
+/// What stands for a value that nobody asked to see.
+const HIDDEN: &str = "********";
 /// Most bytes of a file of variables.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -26,20 +28,29 @@ pub(crate) async fn run(command: Config, client: &Client, output: &Output) -> Re
             change(&app, variables, no_restart, client, output).await
         }
         Config::Get { name, app } => {
-            let config = read(&app, client).await?;
+            let path = format!("{}/config?name={}", app_path(&app, client)?, segment(&name));
+            let config: ConfigView = client.get(&path).await?;
             let value = config
                 .variables
                 .get(&name)
                 .ok_or_else(|| Failure::failed(format!("{name} is not set")))?;
             output.value(value, Clone::clone)
         }
-        Config::List(app) => {
-            let config = read(&app, client).await?;
-            output.value(&config.variables, |variables| {
-                if variables.is_empty() {
+        Config::List { reveal: false, app } => {
+            let names = names(&app, client).await?;
+            output.value(&names, |names| {
+                if names.is_empty() {
                     output
                         .note("Nothing is set. Set something with `berth config set NAME=VALUE`.");
                 }
+                names.iter().map(|name| format!("{name}={HIDDEN}\n")).collect()
+            })?;
+            output.note("`--reveal` shows the values; it is recorded that you saw them.");
+            Ok(())
+        }
+        Config::List { reveal: true, app } => {
+            let config = read(&app, client).await?;
+            output.value(&config.variables, |variables| {
                 variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
             })
         }
@@ -81,6 +92,22 @@ pub(crate) async fn run(command: Config, client: &Client, output: &Output) -> Re
 
 fn some(variables: BTreeMap<String, String>) -> BTreeMap<String, Option<String>> {
     variables.into_iter().map(|(name, value)| (name, Some(value))).collect()
+}
+
+/// The names that are set, without their values.
+async fn names(app: &App, client: &Client) -> Result<Vec<String>, Failure> {
+    let path = format!("{}/config/versions?limit=200", app_path(app, client)?);
+    let mut next = path.clone();
+    loop {
+        let page: Page<ConfigVersionView> = client.get(&next).await?;
+        if let Some(current) = page.items.into_iter().find(|version| version.current) {
+            return Ok(current.names);
+        }
+        match page.next_page_token {
+            Some(token) => next = format!("{path}&page_token={}", segment(&token)),
+            None => return Ok(Vec::new()),
+        }
+    }
 }
 
 async fn read(app: &App, client: &Client) -> Result<ConfigView, Failure> {

@@ -54,6 +54,13 @@ impl Event {
                 let (name, role) = (text("name"), text("role"));
                 format!("{verb} key {name} with the role {role} ({})", text("fingerprint"))
             }
+            ("user", verb) => user(verb, thing),
+            ("session", "started") if thing["by_link"] == true => {
+                "sign in to the console by a link".to_owned()
+            }
+            ("session", "started") => "sign in to the console".to_owned(),
+            ("session", _) => format!("end a session of {}", text("user")),
+            ("config", "revealed") => format!("read the values of {}", names(thing)),
             ("team", _) => format!("create team {}", text("name")),
             ("drain", "created") => format!("send {} to {}", drained(thing), text("url")),
             ("drain", _) => format!("send {} to {} no more", drained(thing), text("url")),
@@ -83,6 +90,32 @@ impl Event {
     }
 }
 
+fn user(verb: &str, thing: &Value) -> String {
+    let text = |key: &str| thing[key].as_str().unwrap_or_default();
+    let name = text("name");
+    match verb {
+        "created" => match thing["role"].as_str() {
+            Some(role) => format!("create user {name} with the role {role}"),
+            None => format!("create user {name}"),
+        },
+        "changed" if text("state") == "active" => format!("enable user {name}"),
+        "changed" => format!("disable user {name}"),
+        "removed" => format!("remove user {name}"),
+        "granted" => format!("give user {name} the role {}", text("role")),
+        "role_removed" => format!("take the role {} from user {name}", text("role")),
+        "linked" => format!("make a link for user {name} to sign in"),
+        "password" => format!("choose a password for user {name}"),
+        _ => format!("{verb} user {name}"),
+    }
+}
+
+/// A list of names in words.
+fn names(thing: &Value) -> String {
+    let names = thing["names"].as_array().into_iter().flatten();
+    let names: Vec<&str> = names.filter_map(Value::as_str).collect();
+    if names.is_empty() { "no variable".to_owned() } else { names.join(", ") }
+}
+
 /// A state, and why where it is a failure.
 fn ended(state: &str, thing: &Value) -> String {
     match thing["error"].as_str() {
@@ -109,9 +142,15 @@ fn times(thing: &Value) -> String {
 
 fn failed(thing: &Value) -> String {
     let over = thing["over"].as_str().unwrap_or("the API");
-    let with = match thing["fingerprint"].as_str() {
-        Some(fingerprint) => format!("the unknown key {fingerprint}"),
-        None => "a token that is not valid".to_owned(),
+    let with = match (thing["fingerprint"].as_str(), thing["user"].as_str()) {
+        (Some(fingerprint), _) => format!("the unknown key {fingerprint}"),
+        (None, Some(user)) if thing["locked"] == true => {
+            format!("a wrong password of {user}, which has to wait now")
+        }
+        (None, Some(user)) => format!("a wrong password of {user}"),
+        (None, None) if thing["link"] == true => "a link that is good no more".to_owned(),
+        (None, None) if over == "the console" => "a name that nobody has".to_owned(),
+        (None, None) => "a token that is not valid".to_owned(),
     };
     format!("could not log in: {with}, over {over}{}", times(thing))
 }
@@ -212,6 +251,34 @@ mod tests {
                 null(),
                 json!({"over": "SSH", "fingerprint": "SHA256:x", "times": 1}),
                 "could not log in: the unknown key SHA256:x, over SSH",
+            ),
+            (
+                "access.failed",
+                "platform",
+                null(),
+                json!({"over": "the console", "user": "anna", "locked": true, "times": 1}),
+                "could not log in: a wrong password of anna, which has to wait now, over the console",
+            ),
+            (
+                "access.failed",
+                "platform",
+                null(),
+                json!({"over": "the console", "user": null, "locked": false, "times": 2}),
+                "could not log in: a name that nobody has, over the console, 2 times",
+            ),
+            (
+                "user.role_removed",
+                "usr_1",
+                json!({"name": "anna", "role": "viewer"}),
+                null(),
+                "take the role viewer from user anna",
+            ),
+            (
+                "config.revealed",
+                "app_1",
+                null(),
+                json!({"names": ["A", "B"]}),
+                "read the values of A, B",
             ),
             ("acme.paid", "acme.shop", null(), json!({}), "acme.paid acme.shop"),
         ] {

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
-use berth_model::{AppId, AppName, Caller, PrincipalId, Role, TeamId};
+use berth_model::principal::{Scope, Via};
+use berth_model::{AppId, AppName, Caller, PrincipalId, Role, TeamId, TokenId};
 use berth_push::{PushHost, PushOutput, Pushed, Refusal, Repository, Service, SshKey};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -57,7 +58,10 @@ pub(crate) fn caller(name: &str, role: Role) -> Caller {
         principal: PrincipalId::new(1, [2; 10]),
         name: name.into(),
         team,
-        role,
+        roles: [(team, role)].into(),
+        scope: Scope::All,
+        apps: None,
+        via: Via::Token(TokenId::new(1, [3; 10])),
         source_ip: None,
     }
 }
@@ -153,7 +157,7 @@ impl PushHost for Host {
         if state.foreign.contains(name.as_str()) {
             return refuse(missing, true);
         }
-        if service == Service::Receive && caller.role < Role::Developer {
+        if service == Service::Receive && caller.highest_role() < Some(Role::Developer) {
             return refuse(format!("{} may not deploy '{name}'.", caller.name), false);
         }
         let app = match state.apps.get(name.as_str()) {

@@ -8,7 +8,7 @@ use axum::http::{HeaderName, StatusCode, header};
 use berth_api::{AddonView, AttachAddon, AttachmentChanged, CreateAddon, Page, Timestamp};
 use berth_model::addon::{self, Addon};
 use berth_model::plan::{Change, Config, ConfigName, Effect, Secret};
-use berth_model::principal::{Resource, Verb};
+use berth_model::principal::Verb;
 use berth_model::{App, InstanceRole, InstanceState};
 
 use super::call::Call;
@@ -27,11 +27,10 @@ pub(super) async fn list_addons(
     call: Call,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<AddonView>>, ApiError> {
-    let own = Resource::OfTeam(call.caller.team);
-    call.may(Verb::Read, &own, || ApiError::not_found("team", ""))?;
+    let visible = call.listed(Verb::Read)?;
     let wanted = query.wanted()?;
     let rows =
-        call.store().addons(call.sees_only(), wanted.after(), wanted.limit_and_one()).await?;
+        call.store().addons(visible, wanted.after(), wanted.limit_and_one()).await?;
     let page = wanted.page(rows, |app| app.name.to_string());
     let mut items = Vec::with_capacity(page.items.len());
     for app in &page.items {

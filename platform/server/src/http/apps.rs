@@ -5,7 +5,7 @@ use axum::http::{HeaderName, StatusCode, header};
 use berth_api::{AppView, ChangeApp, CreateApp, Page, Timestamp};
 use berth_model::App;
 use berth_model::plan::Change;
-use berth_model::principal::{Resource, Verb};
+use berth_model::principal::Verb;
 
 use super::call::Call;
 use super::document::Problems;
@@ -21,10 +21,9 @@ pub(super) async fn list_apps(
     call: Call,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<AppView>>, ApiError> {
-    let own = Resource::OfTeam(call.caller.team);
-    call.may(Verb::Read, &own, || ApiError::not_found("team", ""))?;
+    let visible = call.listed(Verb::Read)?;
     let wanted = query.wanted()?;
-    let rows = call.store().apps(call.sees_only(), wanted.after(), wanted.limit_and_one()).await?;
+    let rows = call.store().apps(visible, wanted.after(), wanted.limit_and_one()).await?;
     let page = wanted.page(rows, |app| app.name.to_string());
     let mut items = Vec::with_capacity(page.items.len());
     for app in &page.items {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::http::uri::Authority;
 use berth_model::plan::Change;
-use berth_model::principal::{Resource, Verb};
-use berth_model::{App, Caller, Role, TeamId};
+use berth_model::principal::{Resource, Verb, Visible};
+use berth_model::{App, Caller, TeamId};
 use berth_store::{By, Committed, Store, Team};
 
 use super::Platform;
@@ -53,9 +53,16 @@ impl Call {
         }
     }
 
-    /// The team that lists are limited to; nothing for who sees all.
-    pub(crate) fn sees_only(&self) -> Option<TeamId> {
-        (self.caller.role != Role::Admin).then_some(self.caller.team)
+    /// What lists have for the caller that are of those only who may do this in a team.
+    pub(crate) fn listed(&self, verb: Verb) -> Result<Visible, ApiError> {
+        let visible = self.caller.visible_with(verb);
+        let none = visible.teams().is_some_and(std::collections::BTreeSet::is_empty);
+        if verb != Verb::Read && (none || self.caller.apps.is_some()) {
+            self.may(verb, &Resource::OfTeam(self.caller.team), || {
+                ApiError::forbidden(format!("you may not {} in any team", verb.words()))
+            })?;
+        }
+        Ok(visible)
     }
 
     /// The app of this name, if the caller may do this to it.

@@ -6,6 +6,8 @@ use axum::Json;
 use berth_api::{ChangeConfig, ConfigChanged, ConfigVersionView, ConfigView, Page, Timestamp};
 use berth_model::plan::{Change, Config, Secret};
 use berth_model::principal::Verb;
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::call::Call;
 use super::document::Problems;
@@ -13,15 +15,26 @@ use super::extract::{Expected, Json as Body, Path, Query, escaped, field};
 use super::page::{self, PageQuery};
 use super::problem::ApiError;
 
-/// Names and values.
-#[utoipa::path(get, path = "/v1/apps/{app}/config", tag = "config", params(("app" = String, Path)),
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ConfigQuery {
+    /// Only the variable of this name.
+    name: Option<String>,
+}
+
+/// Names and values. It is recorded who was shown which; versions have the names alone.
+#[utoipa::path(get, path = "/v1/apps/{app}/config", tag = "config",
+    params(("app" = String, Path), ConfigQuery),
     responses((status = 200, body = ConfigView), Problems))]
 pub(super) async fn show_config(
     call: Call,
     Path(app): Path<String>,
+    Query(query): Query<ConfigQuery>,
 ) -> Result<Json<ConfigView>, ApiError> {
     let app = call.app(&app, Verb::ReadConfig).await?;
-    let (version, values) = call.store().config(app.id).await?;
+    let only = query.name.map(|name| field("name", &name)).transpose()?;
+    let (version, values) = call.store().reveal_config(&app, only.as_ref(), &call.by()).await?;
     let variables =
         values.iter().map(|(name, value)| (name.to_string(), value.reveal().to_owned())).collect();
     Ok(Json(ConfigView { version, variables }))

@@ -41,15 +41,13 @@ pub(super) async fn list_drains(
 ) -> Result<Json<Page<DrainView>>, ApiError> {
     let app = match &query.app {
         Some(name) => Some(call.app(name, Verb::Read).await?),
-        None => {
-            call.team(None, Verb::Read).await?;
-            None
-        }
+        None => None,
     };
+    let visible = call.listed(Verb::Read)?;
     let wanted = PageQuery::new(query.limit, query.page_token).wanted()?;
     let rows = call
         .store()
-        .drains(call.sees_only(), app.map(|app| app.id), wanted.after_as()?, wanted.limit_and_one())
+        .drains(visible, app.map(|app| app.id), wanted.after_as()?, wanted.limit_and_one())
         .await?;
     let page = wanted.page(rows, |drain| drain.id.to_string());
     let mut items = Vec::with_capacity(page.items.len());
@@ -77,8 +75,8 @@ pub(super) async fn create_drain(
         }
     };
     let url: SinkUrl = field("/url", &body.url)?;
-    let reach = match (call.caller.role, call.platform.private_drains) {
-        (Role::Admin, _) => Reach::Any,
+    let reach = match (call.caller.highest_role(), call.platform.private_drains) {
+        (Some(Role::Admin), _) => Reach::Any,
         (_, true) => Reach::Private,
         (_, false) => Reach::Public,
     };
@@ -168,8 +166,9 @@ async fn find(call: &Call, id: &str, verb: Verb) -> Result<(Drain, Option<App>),
     match &app {
         Some(app) => call.may_app(verb, app, absent)?,
         // What concerns every app is no team's.
-        None if call.caller.role == Role::Admin => {}
-        None => return Err(absent()),
+        None if !call.caller.sees_all() => return Err(absent()),
+        None if verb == Verb::Read => {}
+        None => call.may_platform(Verb::ManagePlatform)?,
     }
     Ok((drain, app))
 }

@@ -83,7 +83,6 @@ pub(super) async fn list_events(
     Query(query): Query<EventsQuery>,
     headers: StreamHeaders,
 ) -> Result<Response, ApiError> {
-    call.team(None, Verb::Read).await?;
     let filter = filter(&call, &query).await?;
     if query.follow || headers.wants_events {
         let seen = headers.last_id.and_then(|id| id.parse().ok()).or(query.after);
@@ -109,9 +108,9 @@ pub(super) async fn list_events(
 
 /// What was asked for, of what the caller may see.
 async fn filter(call: &Call, query: &EventsQuery) -> Result<EventFilter, ApiError> {
-    let visible = call.sees_only().map_or(Visible::All, Visible::Team);
+    let visible = call.listed(Verb::Read)?;
     let app = match &query.app {
-        Some(name) => Some(app(call, visible, name).await?),
+        Some(name) => Some(app(call, &visible, name).await?),
         None => None,
     };
     let team = match &query.team {
@@ -142,7 +141,7 @@ async fn filter(call: &Call, query: &EventsQuery) -> Result<EventFilter, ApiErro
 }
 
 /// The name of an app that is there, or was: who destroyed it is asked when it is gone.
-async fn app(call: &Call, visible: Visible, name: &str) -> Result<AppName, ApiError> {
+async fn app(call: &Call, visible: &Visible, name: &str) -> Result<AppName, ApiError> {
     if let Ok(name) = name.parse()
         && call.store().app_was(visible, &name).await?
     {

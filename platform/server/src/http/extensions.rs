@@ -191,7 +191,7 @@ async fn find(call: &Call, id: &str) -> Result<Extension, ApiError> {
 
 /// Whether the caller sees an extension in the list; `apps` are those of its apps that they see.
 fn is_listed(call: &Call, apps: Option<&[String]>) -> bool {
-    apps.is_none_or(|apps| !apps.is_empty() || call.sees_only().is_none())
+    apps.is_none_or(|apps| !apps.is_empty() || call.caller.sees_all())
 }
 
 /// The extension of this name, to who sees it in the list.

@@ -4,27 +4,29 @@ use axum::Json;
 use axum::http::StatusCode;
 use berth_api::{AddKey, KeyView, Page, Timestamp};
 use berth_model::KeyId;
-use berth_model::principal::{Resource, Verb};
+use berth_model::principal::Verb;
 use berth_store::{Key, NewKey};
 
 use super::call::Call;
 use super::document::Problems;
 use super::extract::{Json as Body, Path, Query, field};
-use super::page::PageQuery;
 use super::problem::ApiError;
 use super::ssh_key::PublicKey;
-use super::tokens::label;
+use super::tokens::{MineQuery, bearer, label, may_manage, team_of, user_of};
 
-/// The team's keys, newest first; an administrator's list has those of every team.
-#[utoipa::path(get, path = "/v1/keys", tag = "access", params(PageQuery), responses((status = 200, body = Page<KeyView>), Problems))]
+/// The keys of teams, newest first: of those in which the caller manages access; or the caller's own.
+#[utoipa::path(get, path = "/v1/keys", tag = "access", params(MineQuery), responses((status = 200, body = Page<KeyView>), Problems))]
 pub(super) async fn list_keys(
     call: Call,
-    Query(query): Query<PageQuery>,
+    Query(query): Query<MineQuery>,
 ) -> Result<Json<Page<KeyView>>, ApiError> {
-    call.team(None, Verb::ManageAccess).await?;
+    let mine = query.mine;
     let wanted = query.wanted()?;
-    let before = wanted.after_as()?;
-    let rows = call.store().keys(call.sees_only(), before, wanted.limit_and_one()).await?;
+    let (before, limit) = (wanted.after_as()?, wanted.limit_and_one());
+    let rows = match mine {
+        true => call.store().keys_of(call.acting_user().await?.id, before, limit).await?,
+        false => call.store().keys(call.listed(Verb::ManageAccess)?, before, limit).await?,
+    };
     let page = wanted.page(rows, |key| key.id.to_string());
     let mut items = Vec::with_capacity(page.items.len());
     for key in page.items {
@@ -40,13 +42,12 @@ pub(super) async fn add_key(
     call: Call,
     Body(body): Body<AddKey>,
 ) -> Result<(StatusCode, Json<KeyView>), ApiError> {
-    let team = call.team(body.team.as_deref(), Verb::ManageAccess).await?;
-    let role = field("/role", &body.role)?;
-    call.may_give(role)?;
+    let (owner, role) =
+        bearer(&call, body.mine, body.team.as_deref(), body.role.as_deref()).await?;
     let public: PublicKey = field("/public_key", &body.public_key)?;
     let new = NewKey {
         name: label("/name", &body.name)?,
-        team: team.id,
+        owner,
         role,
         fingerprint: public.fingerprint,
         public_key: public.line,
@@ -62,8 +63,7 @@ pub(super) async fn remove_key(call: Call, Path(id): Path<String>) -> Result<Sta
     let absent = || ApiError::not_found("key", &id);
     let parsed: KeyId = id.parse().map_err(|_| absent())?;
     let key = call.store().key(parsed).await?.ok_or_else(absent)?;
-    call.may(Verb::ManageAccess, &Resource::OfTeam(key.team), absent)?;
-    call.may_give(key.role)?;
+    may_manage(&call, key.owner, key.role, absent).await?;
     call.store().remove_key(key.id, &call.by()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -71,7 +71,8 @@ pub(super) async fn remove_key(call: Call, Path(id): Path<String>) -> Result<Sta
 async fn view(call: &Call, key: Key) -> Result<KeyView, ApiError> {
     Ok(KeyView {
         id: key.id.to_string(),
-        team: call.team_of(key.team).await?.name.to_string(),
+        team: team_of(call, key.owner).await?,
+        user: user_of(call, key.owner).await?,
         name: key.name,
         role: key.role.as_str().to_owned(),
         fingerprint: key.fingerprint,

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use berth_api::{Check, Info, Me};
+use berth_model::Role;
 use berth_model::principal::Verb;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -52,7 +53,7 @@ pub(super) async fn me(call: Call) -> Result<Json<Me>, ApiError> {
     Ok(Json(Me {
         name: call.caller.name.clone(),
         team: team.name.to_string(),
-        role: call.caller.role.as_str().to_owned(),
+        role: call.caller.highest_role().map_or("none", Role::as_str).to_owned(),
     }))
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct ApiError {
     title: &'static str,
     detail: Option<String>,
     errors: Vec<FieldProblem>,
+    /// Seconds until it may be tried again.
+    retry_after_s: Option<u64>,
     /// What somebody has to look at first.
     review: Option<Box<ExtensionReview>>,
 }
@@ -34,7 +36,12 @@ impl ApiError {
         detail: impl Into<String>,
     ) -> Self {
         let detail = Some(detail.into());
-        Self { status, kind, title, detail, errors: Vec::new(), review: None }
+        Self { status, kind, title, detail, errors: Vec::new(), retry_after_s: None, review: None }
+    }
+
+    /// With `Retry-After` (RFC 9110, section 10.2.3).
+    pub(crate) fn after(self, seconds: u64) -> Self {
+        Self { retry_after_s: Some(seconds), ..self }
     }
 
     /// 401: nobody knows who calls.
@@ -140,6 +147,9 @@ impl IntoResponse for ApiError {
         };
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         if self.status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer realm=\"berth\"");
             headers.insert(header::WWW_AUTHENTICATE, challenge);
@@ -153,6 +163,7 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Refused(refusal) => refusal.into(),
             StoreError::Missing { .. } => Self::missing(error.to_string()),
+            StoreError::LastAdministrator(_) => Self::conflict(error.to_string()),
             StoreError::Exists { .. } => {
                 Self::new(StatusCode::CONFLICT, "exists", "Exists already", error.to_string())
             }

@@ -18,9 +18,9 @@ pub(super) async fn list_teams(
     call: Call,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<TeamView>>, ApiError> {
-    call.team(None, Verb::Read).await?;
+    let visible = call.listed(Verb::Read)?;
     let wanted = query.wanted()?;
-    let rows = call.store().teams(call.sees_only(), wanted.after(), wanted.limit_and_one()).await?;
+    let rows = call.store().teams(visible, wanted.after(), wanted.limit_and_one()).await?;
     let page = wanted.page(rows, |team| team.name.to_string());
     Ok(Json(page::map(page, |team| view(&team))))
 }

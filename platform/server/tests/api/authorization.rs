@@ -61,6 +61,11 @@ fn body(api: &Api, operation: &str) -> Option<Value> {
         "POST /v1/addons/{addon}/attachments" => json!({"app": "hello"}),
         "POST /v1/addons/{addon}/restore" => json!({"backup": api.backup}),
         "POST /v1/drains" => json!({"app": "hello", "url": "syslog+tls://logs.example.com"}),
+        "POST /v1/session" => json!({"link": "wrong"}),
+        "POST /v1/session/password" => json!({"new": "correct horse battery"}),
+        "POST /v1/users" => json!({"name": "new", "role": "viewer"}),
+        "PATCH /v1/users/{user}" => json!({"state": "disabled"}),
+        "PUT /v1/users/{user}/teams/{team}" => json!({"role": "viewer"}),
         "POST /v1/teams" => json!({"name": "new"}),
         "POST /v1/extensions/{extension}/grant" => json!({"accept": "0123456789abcdef"}),
         "PUT /v1/extensions/{extension}/config" => json!({}),
@@ -92,6 +97,9 @@ fn path(api: &Api, path: &str) -> String {
         .replace("{secret}", "token")
         .replace("{page}", "owner")
         .replace("{buildpack}", "acme-make")
+        .replace("{user}", "anna")
+        .replace("{session}", &api.session)
+        .replace("{team}", "default")
         .replace("{stack}", "debian-12");
     let query = match path.rsplit('/').next() {
         Some("exec") => "?command=true",
@@ -112,6 +120,9 @@ async fn status(api: &Api, operation: &str, caller: &str) -> u16 {
         _ => None,
     } {
         request = request.header("content-type", "application/wasm").body(component);
+    }
+    if operation == "POST /v1/session" && caller != "session" {
+        request = request.header("origin", format!("http://{}", api.address));
     }
     if template.ends_with("/exec") || template.ends_with("/attach") {
         request = request

@@ -11,9 +11,11 @@ mod listener;
 mod overrides;
 mod packs;
 mod rooms;
+mod scopes;
 mod secrets;
 mod sessions;
 mod shelf;
+mod sign_in;
 mod stores;
 mod streams;
 mod volumes;
@@ -28,7 +30,7 @@ use berth_model::{
     App, Build, Deployment, DeploymentState, Digest, InstanceId, InstanceRecord, InstanceRole,
     InstanceState, Manifest, Process, Role, Runtime, TeamId,
 };
-use berth_store::{BuildEnd, By, NewKey, NewToken, Store};
+use berth_store::{BuildEnd, By, NewKey, NewToken, NewUser, Owner, SessionLimits, Store};
 use berthd::http::{Platform, router};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
@@ -52,6 +54,9 @@ struct Api {
     /// The drain that operations on drains are tried on.
     drain: String,
     key: String,
+    /// The cookie of the user `anna`, an operator of the team, and the session.
+    cookie: String,
+    session: String,
     /// The backup that operations on backups are tried on, where there is an add-on.
     backup: String,
     folder: tempfile::TempDir,
@@ -93,6 +98,8 @@ impl Api {
         };
         let drain = store.create_drain(&drain, &by()).await.unwrap().unwrap().id.to_string();
 
+        let (cookie, session) = signed_in(&store, "anna", Some((team, Role::Operator))).await;
+
         let rooms = Arc::new(rooms::Rooms::new(store.clone()));
         let http = SocketAddr::from(([0, 0, 0, 0], 8080));
         let ssh = SocketAddr::from(([127, 0, 0, 1], 2222));
@@ -117,6 +124,8 @@ impl Api {
             token,
             drain,
             key,
+            cookie,
+            session,
             backup: String::new(),
             folder,
         }
@@ -126,9 +135,12 @@ impl Api {
     fn request(&self, caller: &str, method: &str, path: &str) -> RequestBuilder {
         let method: Method = method.parse().unwrap();
         let request = self.client.request(method, format!("http://{}{path}", self.address));
-        match self.tokens.get(caller) {
-            Some(token) => request.bearer_auth(token),
-            None => request,
+        match (self.tokens.get(caller), caller) {
+            (Some(token), _) => request.bearer_auth(token),
+            (None, "session") => request
+                .header("cookie", format!("berth-session={}", self.cookie))
+                .header("origin", format!("http://{}", self.address)),
+            (None, _) => request,
         }
     }
 
@@ -164,8 +176,19 @@ impl Api {
     }
 }
 
+/// A user in a session that a link began: its cookie and its id.
+async fn signed_in(store: &Store, name: &str, role: Option<(TeamId, Role)>) -> (String, String) {
+    let new = NewUser { name: name.parse().unwrap(), role };
+    let user = store.create_user(&new, &by()).await.unwrap();
+    let link = store.make_link(user.id, NOW_MS + 1000, &by()).await.unwrap();
+    let limits = SessionLimits { idle_ms: 1_000_000, absolute_ms: 1_000_000 };
+    let followed = store.follow_link(&link, "a browser".into(), limits, None, NOW_MS).await;
+    let linked = followed.unwrap().unwrap();
+    (linked.cookie, linked.session.id.to_string())
+}
+
 async fn new_token(store: &Store, name: &str, team: TeamId, role: Role) -> (String, String) {
-    let new = NewToken { name: name.into(), team, role, expires_at_ms: None };
+    let new = NewToken::of_team(name, team, role);
     let (token, secret) = store.create_token(&new, &by()).await.unwrap();
     (token.id.to_string(), secret)
 }
@@ -173,7 +196,7 @@ async fn new_token(store: &Store, name: &str, team: TeamId, role: Role) -> (Stri
 async fn add_key(store: &Store, team: TeamId) -> String {
     let new = NewKey {
         name: "laptop".into(),
-        team,
+        owner: Owner::Team(team),
         role: Role::Developer,
         fingerprint: "SHA256:abc".into(),
         public_key: "ssh-ed25519 AAAA".into(),

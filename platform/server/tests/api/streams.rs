@@ -180,10 +180,8 @@ async fn streams_end_with_their_token_and_another_tokens_go_on() {
 async fn a_stream_ends_when_its_token_expires_or_is_replaced() {
     let api = Api::start().await;
     let new = NewToken {
-        name: "short".into(),
-        team: api.app.team,
-        role: Role::Viewer,
         expires_at_ms: Some(NOW_MS + 500),
+        ..NewToken::of_team("short", api.app.team, Role::Viewer)
     };
     let (_, short) = api.store.create_token(&new, &by()).await.unwrap();
     let open = async |token: &str| {

@@ -213,7 +213,7 @@ async fn an_address_of_this_machine_is_refused_to_a_drain_of_a_team() {
     }
     world.start();
     world.write("a secret");
-    for drain in world.store.drains(None, None, None, 10).await.unwrap() {
+    for drain in world.store.drains(berth_store::Visible::All, None, None, 10).await.unwrap() {
         let error = world.error(drain.id).await;
         assert!(error.contains("own addresses"), "{error}");
     }

@@ -33,12 +33,7 @@ impl Api {
 
     pub(crate) async fn over(world: World, buildpacks: Box<dyn BuildpackActions>) -> Self {
         let (store, registry) = (world.store.clone(), Box::new(world.registry.clone()));
-        let new = NewToken {
-            name: "ada".to_owned(),
-            team: store.default_team(),
-            role: Role::Admin,
-            expires_at_ms: None,
-        };
+        let new = NewToken::of_team("ada", store.default_team(), Role::Admin);
         let (_, token) = store.create_token(&new, &by()).await.unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 1));
         let rooms = Arc::new(Rooms::with(store.clone(), registry, buildpacks));

@@ -254,7 +254,7 @@ async fn with_teams() -> (Api, String, String) {
     let mut tokens = Vec::new();
     for team in [store.default_team(), other] {
         let name = format!("viewer of {team}");
-        let new = NewToken { name, team, role: Role::Viewer, expires_at_ms: None };
+        let new = NewToken::of_team(name, team, Role::Viewer);
         tokens.push(store.create_token(&new, &by()).await.unwrap().1);
     }
     let [ours, theirs]: [String; 2] = tokens.try_into().unwrap();

@@ -1,13 +1,13 @@
 //! SSH public keys, known by their fingerprints.
 
-use std::net::IpAddr;
-
-use berth_model::{Caller, KeyId, PrincipalId, Role, TeamId};
+use berth_model::principal::Visible;
+use berth_model::{KeyId, PrincipalId, Role, TeamId, UserId};
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnection;
 
-use super::insert_principal;
+use super::{Owner, principal_of};
 use crate::events::NewEvent;
-use crate::row::Columns;
+use crate::row::{Columns, ids};
 use crate::store::{id_time, random};
 use crate::{By, Store, StoreError};
 
@@ -18,11 +18,11 @@ pub struct Key {
     pub id: KeyId,
     /// Who acts with it.
     pub principal: PrincipalId,
-    /// Its name, unique within the team.
+    /// Its name, unique within the team, or among those of the user.
     pub name: String,
-    /// The team that it acts in.
-    pub team: TeamId,
-    /// What it may do.
+    /// Whose it is.
+    pub owner: Owner,
+    /// What it may do, at most.
     pub role: Role,
     /// `SHA256:` and the base64 of the hash, as OpenSSH shows it.
     pub fingerprint: String,
@@ -37,9 +37,9 @@ pub struct Key {
 pub struct NewKey {
     /// Its name.
     pub name: String,
-    /// The team that it acts in.
-    pub team: TeamId,
-    /// What it may do.
+    /// Whose it is.
+    pub owner: Owner,
+    /// What it may do, at most.
     pub role: Role,
     /// `SHA256:` and the base64 of the hash, as OpenSSH shows it.
     pub fingerprint: String,
@@ -47,12 +47,12 @@ pub struct NewKey {
     pub public_key: String,
 }
 
-fn key(row: &Columns<'_>) -> Result<Key, StoreError> {
+pub(super) fn key(row: &Columns<'_>) -> Result<Key, StoreError> {
     Ok(Key {
         id: row.parsed("id")?,
         principal: row.parsed("principal_id")?,
         name: row.text("name")?,
-        team: row.parsed("team_id")?,
+        owner: Owner::of(row)?,
         role: row.parsed("role")?,
         fingerprint: row.text("fingerprint")?,
         public_key: row.text("public_key")?,
@@ -60,50 +60,38 @@ fn key(row: &Columns<'_>) -> Result<Key, StoreError> {
     })
 }
 
+pub(super) async fn by_id(
+    db: &mut SqliteConnection,
+    id: KeyId,
+) -> Result<Option<Key>, StoreError> {
+    let row = sqlx::query("SELECT * FROM keys WHERE id = $1")
+        .bind(id.to_string())
+        .fetch_optional(db)
+        .await?;
+    row.map(|row| key(&Columns(&row))).transpose()
+}
+
 fn shown(key: &Key) -> Value {
     json!({
         "name": key.name,
-        "team": key.team,
+        "team": key.owner.team(),
+        "user": key.owner.user(),
         "role": key.role,
         "fingerprint": key.fingerprint,
     })
 }
 
 impl Store {
-    /// Who bears the key of a fingerprint.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub async fn caller_by_key(
-        &self,
-        fingerprint: &str,
-        source_ip: Option<IpAddr>,
-    ) -> Result<Option<Caller>, StoreError> {
-        let row = sqlx::query("SELECT * FROM keys WHERE fingerprint = $1")
-            .bind(fingerprint)
-            .fetch_optional(self.readers())
-            .await?;
-        let Some(row) = row else { return Ok(None) };
-        let key = key(&Columns(&row))?;
-        Ok(Some(Caller {
-            principal: key.principal,
-            name: key.name,
-            team: key.team,
-            role: key.role,
-            source_ip,
-        }))
-    }
-
     /// Adds a key.
     ///
     /// # Errors
     /// `Exists` when the key, or one of its name in the team, is there; what the database says.
     pub async fn add_key(&self, new: &NewKey, by: &By) -> Result<Key, StoreError> {
-        let key = Key {
+        let mut key = Key {
             id: KeyId::new(id_time(by.at_ms), random()?),
             principal: PrincipalId::new(id_time(by.at_ms), random()?),
             name: new.name.clone(),
-            team: new.team,
+            owner: new.owner,
             role: new.role,
             fingerprint: new.fingerprint.clone(),
             public_key: new.public_key.clone(),
@@ -117,15 +105,18 @@ impl Store {
         if taken.is_some() {
             return Err(StoreError::Exists { what: "key", name: key.fingerprint });
         }
-        insert_principal(write.db(), key.principal, "key", &key.name, by.at_ms).await?;
+        let (own, at_ms) = (key.principal, by.at_ms);
+        key.principal = principal_of(write.db(), key.owner, own, "key", &key.name, at_ms).await?;
         sqlx::query(
             "INSERT INTO keys
-               (id, principal_id, team_id, name, role, fingerprint, public_key, created_at_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+               (id, principal_id, team_id, user_id, name, role, fingerprint, public_key,
+                created_at_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .bind(key.id.to_string())
         .bind(key.principal.to_string())
-        .bind(key.team.to_string())
+        .bind(key.owner.team().map(|team| team.to_string()))
+        .bind(key.owner.user().map(|user| user.to_string()))
         .bind(&key.name)
         .bind(key.role.as_str())
         .bind(&key.fingerprint)
@@ -138,7 +129,7 @@ impl Store {
             kind: "key.added",
             subject: key.id.to_string(),
             app: None,
-            team: Some(key.team),
+            team: key.owner.team(),
             before: Value::Null,
             after: shown(&key),
         };
@@ -146,22 +137,46 @@ impl Store {
         Ok(key)
     }
 
-    /// At most `limit` keys before an id, newest first; of one team, or of all.
+    /// At most `limit` keys of teams before an id, newest first.
     ///
     /// # Errors
     /// What the database says.
     pub async fn keys(
         &self,
-        team: Option<TeamId>,
+        visible: impl Into<Visible>,
+        before: Option<KeyId>,
+        limit: u32,
+    ) -> Result<Vec<Key>, StoreError> {
+        let visible = visible.into();
+        let rows = sqlx::query(
+            "SELECT * FROM keys
+             WHERE team_id IS NOT NULL AND ($2 IS NULL OR id < $2)
+               AND ($1 IS NULL OR team_id IN (SELECT value FROM json_each($1)))
+             ORDER BY id DESC LIMIT $3",
+        )
+        .bind(visible.teams().map(ids))
+        .bind(before.map(|id| id.to_string()))
+        .bind(i64::from(limit))
+        .fetch_all(self.readers())
+        .await?;
+        rows.iter().map(|row| key(&Columns(row))).collect()
+    }
+
+    /// The same of a user.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn keys_of(
+        &self,
+        user: UserId,
         before: Option<KeyId>,
         limit: u32,
     ) -> Result<Vec<Key>, StoreError> {
         let rows = sqlx::query(
-            "SELECT * FROM keys
-             WHERE ($1 IS NULL OR team_id = $1) AND ($2 IS NULL OR id < $2)
+            "SELECT * FROM keys WHERE user_id = $1 AND ($2 IS NULL OR id < $2)
              ORDER BY id DESC LIMIT $3",
         )
-        .bind(team.map(|team| team.to_string()))
+        .bind(user.to_string())
         .bind(before.map(|id| id.to_string()))
         .bind(i64::from(limit))
         .fetch_all(self.readers())
@@ -174,11 +189,8 @@ impl Store {
     /// # Errors
     /// What the database says.
     pub async fn key(&self, id: KeyId) -> Result<Option<Key>, StoreError> {
-        let row = sqlx::query("SELECT * FROM keys WHERE id = $1")
-            .bind(id.to_string())
-            .fetch_optional(self.readers())
-            .await?;
-        row.map(|row| key(&Columns(&row))).transpose()
+        let mut tx = self.read().await?;
+        by_id(&mut tx, id).await
     }
 
     /// A key by its name within a team.
@@ -209,7 +221,7 @@ impl Store {
             kind: "key.removed",
             subject: id.to_string(),
             app: None,
-            team: Some(key.team),
+            team: key.owner.team(),
             before: shown(&key),
             after: Value::Null,
         };

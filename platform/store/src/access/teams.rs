@@ -1,11 +1,12 @@
 //! Teams, and the rows that every platform begins with.
 
+use berth_model::principal::Visible;
 use berth_model::{PrincipalId, TeamId, TeamName};
 use serde_json::{Value, json};
 
 use crate::by::system;
 use crate::events::NewEvent;
-use crate::row::Columns;
+use crate::row::{Columns, ids};
 use crate::store::{id_time, random};
 use crate::{By, Store, StoreError};
 
@@ -21,7 +22,7 @@ pub struct Team {
 }
 
 /// The team that is there from the start.
-fn default_team() -> TeamId {
+pub(super) fn default_team() -> TeamId {
     TeamId::new(0, [0; 10])
 }
 
@@ -59,22 +60,24 @@ impl Store {
         default_team()
     }
 
-    /// At most `limit` teams in the order of their names, after a name; one of them, or all.
+    /// At most `limit` teams in the order of their names, after a name.
     ///
     /// # Errors
     /// What the database says.
     pub async fn teams(
         &self,
-        only: Option<TeamId>,
+        visible: impl Into<Visible>,
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<Team>, StoreError> {
+        let visible = visible.into();
         let rows = sqlx::query(
-            "SELECT * FROM teams WHERE name > $1 AND ($2 IS NULL OR id = $2)
+            "SELECT * FROM teams
+             WHERE name > $1 AND ($2 IS NULL OR id IN (SELECT value FROM json_each($2)))
              ORDER BY name LIMIT $3",
         )
         .bind(after.unwrap_or_default())
-        .bind(only.map(|team| team.to_string()))
+        .bind(visible.teams().map(ids))
         .bind(i64::from(limit))
         .fetch_all(self.readers())
         .await?;

@@ -1,15 +1,16 @@
 //! Access tokens, of which only hashes are kept.
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
 
-use berth_model::{Caller, PrincipalId, Role, TeamId, TokenId};
+use berth_model::principal::{Scope, Visible};
+use berth_model::{AppId, PrincipalId, Role, TeamId, TokenId, UserId};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use sqlx::sqlite::SqliteConnection;
 
-use super::insert_principal;
+use super::{Owner, insert_principal, principal_of};
 use crate::events::NewEvent;
-use crate::row::Columns;
+use crate::row::{Columns, ids, to_json};
 use crate::store::{id_time, random};
 use crate::{By, Store, StoreError};
 
@@ -23,12 +24,16 @@ pub struct Token {
     pub id: TokenId,
     /// Who acts with it.
     pub principal: PrincipalId,
-    /// Its name, unique within the team.
+    /// Its name, unique within the team, or among those of the user.
     pub name: String,
-    /// The team that it acts in.
-    pub team: TeamId,
-    /// What it may do.
+    /// Whose it is.
+    pub owner: Owner,
+    /// What it may do, at most.
     pub role: Role,
+    /// What it may be used for.
+    pub scope: Scope,
+    /// The only apps that it is good for.
+    pub apps: Option<BTreeSet<AppId>>,
     /// Unix milliseconds; invalid from then on.
     pub expires_at_ms: Option<i64>,
     /// Unix milliseconds.
@@ -38,14 +43,33 @@ pub struct Token {
 /// A token to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewToken {
-    /// Its name, unique within the team.
+    /// Its name, unique within the team, or among those of the user.
     pub name: String,
-    /// The team that it acts in.
-    pub team: TeamId,
-    /// What it may do.
+    /// Whose it is.
+    pub owner: Owner,
+    /// What it may do, at most.
     pub role: Role,
+    /// What it may be used for.
+    pub scope: Scope,
+    /// The only apps that it is good for.
+    pub apps: Option<BTreeSet<AppId>>,
     /// Unix milliseconds; invalid from then on.
     pub expires_at_ms: Option<i64>,
+}
+
+impl Token {
+    /// Whether it has not expired.
+    pub fn is_valid(&self, at_ms: i64) -> bool {
+        self.expires_at_ms.is_none_or(|expires| at_ms < expires)
+    }
+}
+
+impl NewToken {
+    /// A team's, for all that its role allows, without an end.
+    pub fn of_team(name: impl Into<String>, team: TeamId, role: Role) -> Self {
+        let (owner, scope) = (Owner::Team(team), Scope::All);
+        Self { name: name.into(), owner, role, scope, apps: None, expires_at_ms: None }
+    }
 }
 
 /// What is stored of a token: SHA-256 as hex digits. Tokens are random, so no salt is needed.
@@ -53,13 +77,15 @@ pub fn token_hash(token: &str) -> String {
     hex::encode(Sha256::digest(token.as_bytes()))
 }
 
-fn token(row: &Columns<'_>) -> Result<Token, StoreError> {
+pub(super) fn token(row: &Columns<'_>) -> Result<Token, StoreError> {
     Ok(Token {
         id: row.parsed("id")?,
         principal: row.parsed("principal_id")?,
         name: row.text("name")?,
-        team: row.parsed("team_id")?,
+        owner: Owner::of(row)?,
         role: row.parsed("role")?,
+        scope: row.parsed("scope")?,
+        apps: row.opt_json("apps")?,
         expires_at_ms: row.opt_int("expires_at_ms")?,
         created_at_ms: row.int("created_at_ms")?,
     })
@@ -68,23 +94,41 @@ fn token(row: &Columns<'_>) -> Result<Token, StoreError> {
 fn shown(token: &Token) -> Value {
     json!({
         "name": token.name,
-        "team": token.team,
+        "team": token.owner.team(),
+        "user": token.owner.user(),
         "role": token.role,
+        "scope": token.scope,
+        "apps": token.apps,
         "expires_at_ms": token.expires_at_ms,
     })
+}
+
+pub(super) async fn by_id(
+    db: &mut SqliteConnection,
+    id: TokenId,
+) -> Result<Option<Token>, StoreError> {
+    let row = sqlx::query("SELECT * FROM tokens WHERE id = $1")
+        .bind(id.to_string())
+        .fetch_optional(db)
+        .await?;
+    row.map(|row| token(&Columns(&row))).transpose()
 }
 
 async fn insert(db: &mut SqliteConnection, token: &Token, hash: &str) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO tokens
-           (id, principal_id, team_id, name, role, hash, expires_at_ms, created_at_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+           (id, principal_id, team_id, user_id, name, role, scope, apps, hash, expires_at_ms,
+            created_at_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
     .bind(token.id.to_string())
     .bind(token.principal.to_string())
-    .bind(token.team.to_string())
+    .bind(token.owner.team().map(|team| team.to_string()))
+    .bind(token.owner.user().map(|user| user.to_string()))
     .bind(&token.name)
     .bind(token.role.as_str())
+    .bind(token.scope.as_str())
+    .bind(token.apps.as_ref().map(|apps| to_json("apps", apps)).transpose()?)
     .bind(hash)
     .bind(token.expires_at_ms)
     .bind(token.created_at_ms)
@@ -95,34 +139,6 @@ async fn insert(db: &mut SqliteConnection, token: &Token, hash: &str) -> Result<
 }
 
 impl Store {
-    /// Who bears a token, when it is valid now.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub async fn caller_by_token(
-        &self,
-        secret: &str,
-        source_ip: Option<IpAddr>,
-        at_ms: i64,
-    ) -> Result<Option<Caller>, StoreError> {
-        let row = sqlx::query(
-            "SELECT * FROM tokens WHERE hash = $1 AND (expires_at_ms IS NULL OR expires_at_ms > $2)",
-        )
-        .bind(token_hash(secret))
-        .bind(at_ms)
-        .fetch_optional(self.readers())
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let token = token(&Columns(&row))?;
-        Ok(Some(Caller {
-            principal: token.principal,
-            name: token.name,
-            team: token.team,
-            role: token.role,
-            source_ip,
-        }))
-    }
-
     /// Makes a token and gives it with its secret, which is not kept.
     ///
     /// # Errors
@@ -135,23 +151,27 @@ impl Store {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(StoreError::Random)?;
         let secret = format!("berth_{}", hex::encode(bytes));
-        let token = Token {
+        let mut token = Token {
             id: TokenId::new(id_time(by.at_ms), random()?),
             principal: PrincipalId::new(id_time(by.at_ms), random()?),
             name: new.name.clone(),
-            team: new.team,
+            owner: new.owner,
             role: new.role,
+            scope: new.scope,
+            apps: new.apps.clone(),
             expires_at_ms: new.expires_at_ms,
             created_at_ms: by.at_ms,
         };
         let mut write = self.write(by).await?;
-        insert_principal(write.db(), token.principal, "token", &token.name, by.at_ms).await?;
+        let (own, at_ms) = (token.principal, by.at_ms);
+        token.principal =
+            principal_of(write.db(), token.owner, own, "token", &token.name, at_ms).await?;
         insert(write.db(), &token, &token_hash(&secret)).await?;
         let event = NewEvent {
             kind: "token.created",
             subject: token.id.to_string(),
             app: None,
-            team: Some(token.team),
+            team: token.owner.team(),
             before: Value::Null,
             after: shown(&token),
         };
@@ -159,22 +179,46 @@ impl Store {
         Ok((token, secret))
     }
 
-    /// At most `limit` tokens before an id, newest first; of one team, or of all.
+    /// At most `limit` tokens of teams before an id, newest first.
     ///
     /// # Errors
     /// What the database says.
     pub async fn tokens(
         &self,
-        team: Option<TeamId>,
+        visible: impl Into<Visible>,
+        before: Option<TokenId>,
+        limit: u32,
+    ) -> Result<Vec<Token>, StoreError> {
+        let visible = visible.into();
+        let rows = sqlx::query(
+            "SELECT * FROM tokens
+             WHERE team_id IS NOT NULL AND ($2 IS NULL OR id < $2)
+               AND ($1 IS NULL OR team_id IN (SELECT value FROM json_each($1)))
+             ORDER BY id DESC LIMIT $3",
+        )
+        .bind(visible.teams().map(ids))
+        .bind(before.map(|id| id.to_string()))
+        .bind(i64::from(limit))
+        .fetch_all(self.readers())
+        .await?;
+        rows.iter().map(|row| token(&Columns(row))).collect()
+    }
+
+    /// The same of a user.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn tokens_of(
+        &self,
+        user: UserId,
         before: Option<TokenId>,
         limit: u32,
     ) -> Result<Vec<Token>, StoreError> {
         let rows = sqlx::query(
-            "SELECT * FROM tokens
-             WHERE ($1 IS NULL OR team_id = $1) AND ($2 IS NULL OR id < $2)
+            "SELECT * FROM tokens WHERE user_id = $1 AND ($2 IS NULL OR id < $2)
              ORDER BY id DESC LIMIT $3",
         )
-        .bind(team.map(|team| team.to_string()))
+        .bind(user.to_string())
         .bind(before.map(|id| id.to_string()))
         .bind(i64::from(limit))
         .fetch_all(self.readers())
@@ -187,23 +231,8 @@ impl Store {
     /// # Errors
     /// What the database says.
     pub async fn token(&self, id: TokenId) -> Result<Option<Token>, StoreError> {
-        let row = sqlx::query("SELECT * FROM tokens WHERE id = $1")
-            .bind(id.to_string())
-            .fetch_optional(self.readers())
-            .await?;
-        row.map(|row| token(&Columns(&row))).transpose()
-    }
-
-    /// The token that a principal acts with.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub async fn token_of(&self, principal: PrincipalId) -> Result<Option<Token>, StoreError> {
-        let row = sqlx::query("SELECT * FROM tokens WHERE principal_id = $1")
-            .bind(principal.to_string())
-            .fetch_optional(self.readers())
-            .await?;
-        row.map(|row| token(&Columns(&row))).transpose()
+        let mut tx = self.read().await?;
+        by_id(&mut tx, id).await
     }
 
     /// Makes a token invalid. One that is not there is fine.
@@ -221,7 +250,7 @@ impl Store {
             kind: "token.revoked",
             subject: id.to_string(),
             app: None,
-            team: Some(token.team),
+            team: token.owner.team(),
             before: shown(&token),
             after: Value::Null,
         };
@@ -256,8 +285,10 @@ impl Store {
             id: TokenId::new(id_time(at_ms), random()?),
             principal: PrincipalId::new(id_time(at_ms), random()?),
             name: ADMIN.to_owned(),
-            team,
+            owner: Owner::Team(team),
             role: Role::Admin,
+            scope: Scope::All,
+            apps: None,
             expires_at_ms: None,
             created_at_ms: at_ms,
         };

@@ -31,7 +31,7 @@ async fn the_address_of_a_drain_is_sealed_and_shown_nowhere() {
     store.remove_drain(drain.id, &by()).await.unwrap();
     assert_eq!(store.drain(drain.id).await.unwrap(), None);
     let filter =
-        EventFilter { app: Some(app.name.clone()), ..EventFilter::all(Visible::Team(app.team)) };
+        EventFilter { app: Some(app.name.clone()), ..EventFilter::all(Visible::team(app.team)) };
     let events = store.events(&filter, Order::OldestAfter(0), 100).await.unwrap();
     let kinds: Vec<_> = events.iter().map(|event| event.kind.as_str()).collect();
     assert_eq!(kinds[kinds.len() - 2..], ["drain.created", "drain.removed"]);
@@ -45,7 +45,7 @@ async fn a_drain_of_every_app_is_no_teams() {
     let store = Fixture::new().await;
     let drain = store.create_drain(&new(None), &by()).await.unwrap().unwrap();
     assert!(store.drains(Some(store.default_team()), None, None, 10).await.unwrap().is_empty());
-    assert_eq!(store.drains(None, None, None, 10).await.unwrap(), [drain]);
+    assert_eq!(store.drains(Visible::All, None, None, 10).await.unwrap(), [drain]);
 }
 
 #[tokio::test]

@@ -49,8 +49,8 @@ async fn a_team_sees_its_own_events_only() {
             events.into_iter().map(|event| event.kind).collect::<Vec<_>>()
         }
     };
-    assert_eq!(seen(Visible::Team(store.default_team())).await, ["app.created"]);
-    assert_eq!(seen(Visible::Team(other.id)).await, ["team.created", "app.created"]);
+    assert_eq!(seen(Visible::team(store.default_team())).await, ["app.created"]);
+    assert_eq!(seen(Visible::team(other.id)).await, ["team.created", "app.created"]);
     assert_eq!(seen(Visible::All).await.len(), 4);
 }
 

@@ -132,7 +132,7 @@ async fn events_tell_what_was_granted_and_no_configuration() {
     assert_eq!(own[0].after["granted"]["kv"]["quota"], "1KiB");
     assert!(!format!("{events:?}").contains("swordfish"));
     let app = store.new_app("hello").await;
-    let filter = EventFilter::all(Visible::Team(app.team));
+    let filter = EventFilter::all(Visible::team(app.team));
     let seen = store.events(&filter, Order::OldestAfter(0), 100).await.unwrap();
     assert!(seen.iter().all(|event| event.subject != "acme.notify"), "a team saw {seen:?}");
 }

@@ -28,7 +28,7 @@ pub(super) async fn apps(call: &Call, row: &Extension) -> Result<Option<Vec<Stri
     let mut names = Vec::with_capacity(ids.len());
     for id in ids {
         if let Some(app) = call.store().app(*id).await?
-            && call.caller.sees(app.team)
+            && call.caller.sees(&app)
         {
             names.push(app.name.to_string());
         }
