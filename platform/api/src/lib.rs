@@ -48,6 +48,7 @@
 //! | POST `E/disable`, `E/resume`; POST `/v1/extensions/disable` | -> `ExtensionView`; the names |
 //! | GET `E/log` (`?lines=`); GET `E/deliveries`; POST `E/replay` | `ReplayEvents` -> `Page<ExtensionLogLine>` or events of it, `Page<DeliveryView>`, `Replayed` |
 //! | GET `E/pages`; GET `E/pages/{page}` (`?app=`) | -> `Page<ExtensionPage>`, `ShownPage` |
+//! | GET (`?app=`), POST `/v1/alerts`; DELETE `/v1/alerts/{alert}` | `CreateAlert` -> `Page<AlertView>`, `AlertView` |
 //! | GET `A/measures`, GET `/v1/host/measures` (`?names=&from=&to=&step=`) | -> `MeasuresView` |
 //! | GET `/metrics` | -> the text form of Prometheus |
 //! | GET `/v1/events` (`?app=&actor=&kind=&since=&order=newest…`) | -> `Page<EventView>`, or events of `EventView` |
@@ -60,6 +61,7 @@
 
 pub mod access;
 pub mod addon;
+pub mod alert;
 pub mod app;
 pub mod build;
 pub mod buildpack;
@@ -79,6 +81,7 @@ pub mod volume;
 
 pub use access::*;
 pub use addon::*;
+pub use alert::*;
 pub use app::*;
 pub use build::*;
 pub use buildpack::*;

@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod measures;
 mod author;
 mod buildpack;
 mod ext;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use access::*;
 pub(crate) use audit::*;
+pub(crate) use measures::*;
 pub(crate) use author::*;
 pub(crate) use buildpack::*;
 pub(crate) use ext::*;
@@ -103,6 +105,10 @@ pub(crate) enum Command {
     Addons(OrList<Addons>),
     /// Send logs to syslog, GELF or HTTPS
     Drains(OrList<Drains>),
+    /// Show what an app's requests and instances take, or the machine
+    Stats(Stats),
+    /// Tell when a measure is above or below a value
+    Alerts(OrList<Alerts>),
     /// Show who did what, when and from where
     Audit(OrList<Audit>),
     /// Manage the people who use the platform, and their roles
@@ -220,6 +226,7 @@ mod tests {
     fn a_noun_without_a_verb_is_its_list() {
         for noun in [
             "addons",
+            "alerts",
             "apps",
             "audit",
             "buildpack",

@@ -106,6 +106,8 @@ ids! {
     StackId = "stk",
     /// One volume.
     VolumeId = "vol",
+    /// One alert.
+    AlertId = "alr",
     /// One log drain.
     DrainId = "drn",
     /// One backup of an add-on.

@@ -5,6 +5,7 @@
 //! names and digests are checked when they are parsed, states only go forward.
 
 pub mod addon;
+pub mod alert;
 pub mod app;
 pub mod build;
 pub mod buildpack;

@@ -29,6 +29,7 @@ struct Shard {
     retries: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    total_us: AtomicU64,
     latency: [AtomicU64; LATENCY_BOUNDS_US.len() + 1],
 }
 
@@ -71,6 +72,7 @@ impl Counters {
         add(&counters.retries, u64::from(request.retries));
         add(&counters.bytes_in, request.bytes_in);
         add(&counters.bytes_out, request.bytes_out);
+        add(&counters.total_us, request.total_us);
         let bucket = LATENCY_BOUNDS_US.partition_point(|bound| *bound < request.total_us);
         add(&counters.latency[bucket], 1);
     }
@@ -90,6 +92,7 @@ impl Counters {
             retries: sum(&|shard| &shard.retries),
             bytes_in: sum(&|shard| &shard.bytes_in),
             bytes_out: sum(&|shard| &shard.bytes_out),
+            total_us: sum(&|shard| &shard.total_us),
             latency: (0..=LATENCY_BOUNDS_US.len())
                 .map(|bucket| sum(&|shard| &shard.latency[bucket]))
                 .collect(),

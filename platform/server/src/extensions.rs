@@ -17,7 +17,7 @@ mod operate;
 pub(crate) mod page_view;
 mod pages;
 mod powers;
-mod prometheus;
+pub(crate) mod prometheus;
 mod record;
 mod routed;
 

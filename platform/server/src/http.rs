@@ -7,6 +7,7 @@
 
 mod actions;
 mod addons;
+mod alerts;
 mod apps;
 mod auth;
 mod buildpacks;
@@ -231,6 +232,8 @@ fn operations() -> OpenApiRouter<Arc<Platform>> {
         .routes(routes!(extensions::replay_events))
         .routes(routes!(extensions::list_extension_pages))
         .routes(routes!(extensions::show_extension_page))
+        .routes(routes!(alerts::list_alerts, alerts::create_alert))
+        .routes(routes!(alerts::remove_alert))
         .routes(routes!(measures::app_measures))
         .routes(routes!(measures::host_measures))
         .routes(routes!(extensions::metrics))

@@ -5,7 +5,9 @@
 //! does not answer is not measured in that period; nothing waits for it, and nothing here stops the
 //! platform: files that cannot be used are done without. `query` reads them for the API.
 
+mod alerts;
 mod config;
+mod export;
 mod fields;
 mod host;
 mod query;
@@ -30,6 +32,8 @@ pub use query::{QueryError, Wanted};
 
 use crate::clock::now_ms;
 use crate::router::Router;
+use alerts::{Period, Watch};
+use export::Latest;
 use fields::{APP_WIDTH, HOST, INSTANCE};
 use host::Host;
 use sample::{Counted, Sample, Values};
@@ -64,6 +68,7 @@ pub struct Measures {
 struct Inner {
     config: MeasuresConfig,
     files: Mutex<Option<Files>>,
+    latest: Mutex<Option<Arc<Latest>>>,
 }
 
 /// The rings of each kind of thing.
@@ -71,6 +76,11 @@ struct Files {
     instances: RingFile,
     apps: RingFile,
     host: RingFile,
+}
+
+/// Names of what is measured of apps, or of the machine.
+pub fn measure_names(of_apps: bool) -> Box<dyn Iterator<Item = &'static str>> {
+    if of_apps { Box::new(fields::app_names()) } else { Box::new(fields::host_names()) }
 }
 
 /// An instance whose measures are kept.
@@ -105,13 +115,21 @@ impl Measures {
         let files = Files::open(folder, config).inspect_err(|error| {
             tracing::error!("nothing that is measured is kept in {}: {error}", folder.display());
         });
-        Self { inner: Arc::new(Inner { config, files: Mutex::new(files.ok()) }) }
+        Self::with(config, files.ok())
     }
 
     /// None at all.
     pub fn none() -> Self {
-        let config = MeasuresConfig::default();
-        Self { inner: Arc::new(Inner { config, files: Mutex::new(None) }) }
+        Self::with(MeasuresConfig::default(), None)
+    }
+
+    fn with(config: MeasuresConfig, files: Option<Files>) -> Self {
+        let (files, latest) = (Mutex::new(files), Mutex::default());
+        Self { inner: Arc::new(Inner { config, files, latest }) }
+    }
+
+    fn latest(&self) -> Option<Arc<Latest>> {
+        self.inner.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn files(&self) -> MutexGuard<'_, Option<Files>> {
@@ -123,6 +141,7 @@ impl Measures {
         let period = Duration::from_millis(u64::from(self.inner.config.fine.period_ms));
         let mut before: Option<(Counted, Instant)> = None;
         let mut names = HashMap::new();
+        let mut watch = Watch::default();
         loop {
             let over_at_ms = self.period_after(now_ms());
             tokio::select! {
@@ -134,8 +153,14 @@ impl Measures {
             let since = since.filter(|(_, elapsed)| *elapsed < period * PERIODS_MAX);
             let sample = sample::sample(since, &now.0);
             learn_names(&sources.store, &sample, &mut names).await;
-            // Of the period that is over.
-            self.keep(over_at_ms - 1, sample, &names).await;
+            let over = Period { from_ms: self.period_before(over_at_ms), to_ms: over_at_ms };
+            if let Err(error) = watch.look(&sources.store, &sample, &names, over).await {
+                tracing::warn!("alerts were not looked at: {error}");
+            }
+            self.keep(over.from_ms, sample, &names).await;
+            let latest = Latest { at_ms: over_at_ms, counted: now.0.clone(), names: names.clone() };
+            *self.inner.latest.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(Arc::new(latest));
             before = Some(now);
         }
     }
@@ -144,6 +169,10 @@ impl Measures {
     fn period_after(&self, at_ms: i64) -> i64 {
         let period_ms = i64::from(self.inner.config.fine.period_ms);
         (at_ms / period_ms + 1) * period_ms
+    }
+
+    fn period_before(&self, at_ms: i64) -> i64 {
+        at_ms - i64::from(self.inner.config.fine.period_ms)
     }
 
     async fn keep(&self, at_ms: i64, sample: Sample, names: &HashMap<InstanceId, Named>) {
@@ -215,7 +244,7 @@ impl Files {
         }
         self.host.write(HOST_NAME, at_ms, host)?;
         for file in [&mut self.instances, &mut self.apps, &mut self.host] {
-            file.settle(at_ms + 1)?;
+            file.settle(at_ms)?;
         }
         Ok(left_out)
     }

@@ -7,6 +7,7 @@
 //! `$n`, ids are text and times Unix milliseconds, given by the caller.
 
 mod access;
+mod alerts;
 mod app_values;
 mod apps;
 mod backups;
@@ -41,6 +42,7 @@ pub use access::{
     Key, Linked, Membership, NewKey, NewSession, NewToken, NewUser, Owner, SessionLimits, SignedIn,
     Team, Token, User, UserState, Valid, token_hash,
 };
+pub use alerts::NewAlert;
 pub use backups::Backup;
 pub use buildpacks::AddedBuildpack;
 pub use builds::{BUILD_LOG_BYTES_MAX, BUILD_LOG_LINE_BYTES_MAX, BuildEnd, LogLine};

@@ -12,6 +12,7 @@ mod files;
 mod hung;
 mod ids;
 mod life;
+mod measures;
 mod network;
 mod platform;
 mod reach;

@@ -61,7 +61,9 @@ impl Event {
             ("session", "started") => "sign in to the console".to_owned(),
             ("session", _) => format!("end a session of {}", text("user")),
             ("config", "revealed") => format!("read the values of {}", names(thing)),
+            ("team", "removed") => format!("remove team {}", text("name")),
             ("team", _) => format!("create team {}", text("name")),
+            ("alert", verb) => alert(verb, thing),
             ("drain", "created") => format!("send {} to {}", drained(thing), text("url")),
             ("drain", _) => format!("send {} to {} no more", drained(thing), text("url")),
             ("addon", "backed_up") => format!("back up, as {}", text("backup")),
@@ -114,6 +116,26 @@ fn names(thing: &Value) -> String {
     let names = thing["names"].as_array().into_iter().flatten();
     let names: Vec<&str> = names.filter_map(Value::as_str).collect();
     if names.is_empty() { "no variable".to_owned() } else { names.join(", ") }
+}
+
+fn alert(verb: &str, thing: &Value) -> String {
+    let text = |key: &str| thing[key].as_str().unwrap_or_default();
+    let rule = format!("{} {} {}", text("measure"), text("comparison"), thing["threshold"]);
+    let of = match (thing["instance"].as_str(), thing["app"].is_null()) {
+        (Some(instance), _) => format!(" of {instance}"),
+        (None, true) => " of the machine".to_owned(),
+        (None, false) => String::new(),
+    };
+    let value = match thing["value"].as_f64() {
+        Some(value) => value.to_string(),
+        None => "not measured".to_owned(),
+    };
+    match verb {
+        "raised" => format!("alert: {}{of} is {value} ({rule})", text("measure")),
+        "cleared" => format!("alert is over: {}{of} is {value} ({rule})", text("measure")),
+        "removed" => format!("tell no more of {rule}"),
+        _ => format!("tell of {rule}"),
+    }
 }
 
 /// A state, and why where it is a failure.
@@ -279,6 +301,26 @@ mod tests {
                 null(),
                 json!({"names": ["A", "B"]}),
                 "read the values of A, B",
+            ),
+            (
+                "alert.raised",
+                "alr_1",
+                null(),
+                json!({
+                    "app": "app_1", "measure": "cpu", "comparison": "above", "threshold": 0.9,
+                    "value": 0.95, "instance": "web.1",
+                }),
+                "alert: cpu of web.1 is 0.95 (cpu above 0.9)",
+            ),
+            (
+                "alert.cleared",
+                "alr_1",
+                null(),
+                json!({
+                    "app": null, "measure": "load", "comparison": "above", "threshold": 2.0,
+                    "value": null, "instance": null,
+                }),
+                "alert is over: load of the machine is not measured (load above 2.0)",
             ),
             ("acme.paid", "acme.shop", null(), json!({}), "acme.paid acme.shop"),
         ] {

@@ -142,6 +142,8 @@ pub struct AppMetrics {
     pub bytes_in: u64,
     /// Bytes of response bodies.
     pub bytes_out: u64,
+    /// Total time of all of them, microseconds.
+    pub total_us: u64,
     /// Requests by total time; bounds in [`LATENCY_BOUNDS_US`].
     pub latency: Vec<u64>,
 }

@@ -9,11 +9,34 @@ use super::Live;
 
 /// Lines by the name of the measure, which must stand together.
 #[derive(Default)]
-pub(super) struct Families(BTreeMap<String, (&'static str, String)>);
+pub(crate) struct Families {
+    lines: BTreeMap<String, (&'static str, String)>,
+    helps: BTreeMap<&'static str, &'static str>,
+}
+
+/// What is told of extensions.
+const HELPS: [(&str, &str); 11] = [
+    ("berth_extension_info", "An extension, its version and state."),
+    ("berth_extension_calls_total", "Calls by how they ended."),
+    ("berth_extension_refused_total", "Calls that were not made because it rested."),
+    ("berth_extension_denied_total", "Powers that it asked for and was not granted."),
+    ("berth_extension_cpu_seconds_total", "Processor time of its calls."),
+    ("berth_extension_loads_total", "How often its code was loaded."),
+    ("berth_extension_memory_peak_bytes", "Most memory of one call."),
+    ("berth_extension_breaker_state", "0 healthy, 1 resting, 2 called no more."),
+    ("berth_extension_broken", "Whether it cannot be loaded."),
+    ("berth_extension_duration_seconds", "Time of its calls."),
+    ("", "A measure of an extension's own."),
+];
 
 impl Families {
+    /// Says what a measure means; in one line, without a backslash.
+    pub(crate) fn help(&mut self, name: &'static str, meaning: &'static str) {
+        self.helps.insert(name, meaning);
+    }
+
     /// One value.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         kind: &'static str,
         name: &str,
@@ -31,7 +54,7 @@ impl Families {
         labels: &[(&str, &str)],
         value: f64,
     ) {
-        let (_, lines) = self.0.entry(family.to_owned()).or_insert_with(|| (kind, String::new()));
+        let (_, lines) = self.lines.entry(family.to_owned()).or_insert_with(|| (kind, String::new()));
         let labels: Vec<String> =
             labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escaped(value))).collect();
         let labels = match labels.is_empty() {
@@ -44,6 +67,7 @@ impl Families {
 
     /// Everything that one extension did.
     pub(super) fn extension(&mut self, live: &Live, now_ms: i64) {
+        self.helps.extend(HELPS);
         let health = live.health(now_ms);
         let manifest = &live.row.version.manifest;
         let own = [("extension", live.row.id.as_str())];
@@ -90,24 +114,39 @@ impl Families {
     }
 
     fn durations(&mut self, id: (&str, &str), health: &super::Health) {
-        const NAME: &str = "berth_extension_duration_seconds";
-        let mut below = 0;
-        for (bound, count) in &health.durations {
-            below += count;
-            let bound =
-                bound.map_or_else(|| "+Inf".to_owned(), |bound| (bound as f64 / 1e6).to_string());
-            let labels = [id, ("le", bound.as_str())];
-            self.line("histogram", NAME, &format!("{NAME}_bucket"), &labels, below as f64);
-        }
+        let buckets = health.durations.iter();
+        let buckets: Vec<(Option<f64>, u64)> =
+            buckets.map(|(bound, count)| (bound.map(|us| us as f64 / 1e6), *count)).collect();
         let seconds = health.wall_us as f64 / 1e6;
-        self.line("histogram", NAME, &format!("{NAME}_sum"), &[id], seconds);
-        self.line("histogram", NAME, &format!("{NAME}_count"), &[id], below as f64);
+        self.histogram("berth_extension_duration_seconds", &[id], &buckets, seconds);
+    }
+
+    /// A histogram: upper bounds, of which the last is none, and how many lie in each bucket.
+    pub(crate) fn histogram(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        buckets: &[(Option<f64>, u64)],
+        sum: f64,
+    ) {
+        let mut below = 0;
+        for (bound, count) in buckets {
+            below += count;
+            let bound = bound.map_or_else(|| "+Inf".to_owned(), |bound| bound.to_string());
+            let labels: Vec<_> = labels.iter().copied().chain([("le", bound.as_str())]).collect();
+            self.line("histogram", name, &format!("{name}_bucket"), &labels, below as f64);
+        }
+        self.line("histogram", name, &format!("{name}_sum"), labels, sum);
+        self.line("histogram", name, &format!("{name}_count"), labels, below as f64);
     }
 
     /// The text.
-    pub(super) fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         let mut text = String::new();
-        for (name, (kind, lines)) in self.0 {
+        for (name, (kind, lines)) in self.lines {
+            if let Some(help) = self.helps.get(name.as_str()).or_else(|| self.helps.get("")) {
+                let _ = writeln!(text, "# HELP {name} {help}");
+            }
             let _ = write!(text, "# TYPE {name} {kind}\n{lines}");
         }
         text

@@ -223,6 +223,7 @@ mod tests {
             retries: 0,
             bytes_in: 0,
             bytes_out: requests * 10,
+            total_us: 0,
             latency: vec![requests],
         };
         Counted {

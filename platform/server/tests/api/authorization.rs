@@ -60,6 +60,9 @@ fn body(api: &Api, operation: &str) -> Option<Value> {
         "POST /v1/addons" => json!({"kind": "test.store", "name": "new", "team": "default"}),
         "POST /v1/addons/{addon}/attachments" => json!({"app": "hello"}),
         "POST /v1/addons/{addon}/restore" => json!({"backup": api.backup}),
+        "POST /v1/alerts" => {
+            json!({"app": "hello", "measure": "cpu", "comparison": "above", "value": 1})
+        }
         "POST /v1/drains" => json!({"app": "hello", "url": "syslog+tls://logs.example.com"}),
         "POST /v1/session" => json!({"link": "wrong"}),
         "POST /v1/session/password" => json!({"new": "correct horse battery"}),
@@ -91,6 +94,7 @@ fn path(api: &Api, path: &str) -> String {
         .replace("{key}", &api.key)
         .replace("{token}", &api.token)
         .replace("{drain}", &api.drain)
+        .replace("{alert}", &api.alert)
         .replace("{addon}", "cache")
         .replace("{backup}", &api.backup)
         .replace("{extension}", "test.hook")

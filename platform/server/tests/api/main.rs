@@ -8,6 +8,7 @@ mod changes;
 mod document;
 mod guard;
 mod listener;
+mod measures;
 mod overrides;
 mod packs;
 mod rooms;
@@ -53,6 +54,8 @@ struct Api {
     token: String,
     /// The drain that operations on drains are tried on.
     drain: String,
+    /// The alert that operations on alerts are tried on.
+    alert: String,
     key: String,
     /// The cookie of the user `anna`, an operator of the team, and the session.
     cookie: String,
@@ -98,6 +101,14 @@ impl Api {
         };
         let drain = store.create_drain(&drain, &by()).await.unwrap().unwrap().id.to_string();
 
+        let alert = berth_store::NewAlert {
+            app: Some(app.id),
+            measure: "cpu".into(),
+            comparison: berth_model::alert::Comparison::Above,
+            value: 0.9,
+            for_ms: 0,
+        };
+        let alert = store.create_alert(&alert, &by()).await.unwrap().unwrap().id.to_string();
         let (cookie, session) = signed_in(&store, "anna", Some((team, Role::Operator))).await;
 
         let rooms = Arc::new(rooms::Rooms::new(store.clone()));
@@ -123,6 +134,7 @@ impl Api {
             tokens,
             token,
             drain,
+            alert,
             key,
             cookie,
             session,

@@ -127,7 +127,8 @@ pub(in crate::http) async fn list_deliveries(
     Ok(Json(Page { items, next_page_token: None }))
 }
 
-/// What extensions measure, and what is measured of them, in the text form of Prometheus.
+/// What instances, apps and the machine take, what extensions measure, and what is measured of them, in
+/// the text form of Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "platform",
     responses((status = 200, body = String, content_type = "text/plain"), Problems))]
 pub(in crate::http) async fn metrics(
@@ -135,5 +136,7 @@ pub(in crate::http) async fn metrics(
 ) -> Result<([(HeaderName, &'static str); 1], String), ApiError> {
     call.may_platform(Verb::ManagePlatform)?;
     let kind = "text/plain; version=0.0.4; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], call.actions().extensions().prometheus()))
+    let mut text = call.platform.measures.prometheus(call.store()).await?;
+    text.push_str(&call.actions().extensions().prometheus());
+    Ok(([(header::CONTENT_TYPE, kind)], text))
 }
