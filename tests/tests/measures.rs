@@ -84,7 +84,10 @@ fn an_app_under_load_sees_its_numbers_also_after_the_platform_was_killed() {
         let count = text.lines().find_map(|own| own.strip_prefix(line))?.parse::<f64>().unwrap();
         (count >= 30.0).then_some(text)
     });
-    assert!(metrics.contains("berth_instance_memory_bytes{app=\"shop\",process=\"web\""), "{metrics}");
+    assert!(
+        metrics.contains("berth_instance_memory_bytes{app=\"shop\",process=\"web\""),
+        "{metrics}"
+    );
 
     // What was measured is there again; what came meanwhile is not told twice.
     let from = under_load["from"].as_str().unwrap().to_owned();

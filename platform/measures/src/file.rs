@@ -167,9 +167,7 @@ impl RingFile {
     ) -> io::Result<Vec<Option<Vec<Option<f64>>>>> {
         let first = self.form.span(resolution).tick(from_ms);
         match self.directory.find(name) {
-            Some((place, entry)) => {
-                self.ring(place, entry, resolution, first, u64::from(periods))
-            }
+            Some((place, entry)) => self.ring(place, entry, resolution, first, u64::from(periods)),
             None => Ok(vec![None; periods as usize]),
         }
     }
@@ -220,13 +218,7 @@ impl RingFile {
         Ok(found)
     }
 
-    fn put(
-        &self,
-        place: usize,
-        resolution: Resolution,
-        tick: u64,
-        bytes: &[u8],
-    ) -> io::Result<()> {
+    fn put(&self, place: usize, resolution: Resolution, tick: u64, bytes: &[u8]) -> io::Result<()> {
         let records = u64::from(self.form.span(resolution).records);
         let at = tick % records * bytes.len() as u64;
         self.file.write_all_at(bytes, self.form.ring_at(place, resolution) + at)

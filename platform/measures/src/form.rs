@@ -101,9 +101,7 @@ impl Form {
         let begin = self.rings_at() + place as u64 * self.place_bytes();
         match resolution {
             Resolution::Fine => begin,
-            Resolution::Coarse => {
-                begin + u64::from(self.fine.records) * self.record_bytes() as u64
-            }
+            Resolution::Coarse => begin + u64::from(self.fine.records) * self.record_bytes() as u64,
         }
     }
 

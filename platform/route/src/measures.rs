@@ -132,7 +132,10 @@ mod tests {
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         let sums = counters.sums(app()).unwrap();
-        assert_eq!((sums.requests, sums.statuses), (40_000, [0, 10_000, 10_000, 10_000, 10_000, 0]));
+        assert_eq!(
+            (sums.requests, sums.statuses),
+            (40_000, [0, 10_000, 10_000, 10_000, 10_000, 0])
+        );
         assert_eq!((sums.bytes_in, sums.bytes_out), (400_000, 40_000_000));
         assert_eq!(sums.latency.iter().sum::<u64>(), 40_000);
     }
@@ -158,7 +161,7 @@ mod tests {
     }
 
     /// The mark is for a program without optimisation on a machine that does other things; the
-    /// release program takes a hundredth of it.
+    /// release program takes a tenth of it.
     #[test]
     fn counting_costs_a_request_less_than_a_microsecond() {
         const EACH: u32 = 200_000;

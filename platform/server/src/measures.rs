@@ -100,11 +100,7 @@ impl Named {
     fn parse(ring: &str) -> Option<Self> {
         let mut parts = ring.split('/');
         let (app, _, process, slot) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        Some(Self {
-            app: app.parse().ok()?,
-            process: process.to_owned(),
-            slot: slot.parse().ok()?,
-        })
+        Some(Self { app: app.parse().ok()?, process: process.to_owned(), slot: slot.parse().ok()? })
     }
 }
 
@@ -177,14 +173,13 @@ impl Measures {
 
     async fn keep(&self, at_ms: i64, sample: Sample, names: &HashMap<InstanceId, Named>) {
         let instances = sample.instances.into_iter();
-        let instances: Vec<(String, Values)> = instances
-            .filter_map(|(id, values)| Some((names.get(&id)?.ring(id), values)))
-            .collect();
+        let instances: Vec<(String, Values)> =
+            instances.filter_map(|(id, values)| Some((names.get(&id)?.ring(id), values))).collect();
         let own = self.clone();
         let kept = tokio::task::spawn_blocking(move || {
-            own.files().as_mut().map_or(Ok(0), |files| {
-                files.keep(at_ms, &instances, &sample.apps, &sample.host)
-            })
+            own.files()
+                .as_mut()
+                .map_or(Ok(0), |files| files.keep(at_ms, &instances, &sample.apps, &sample.host))
         });
         match kept.await {
             Ok(Ok(0)) => {}

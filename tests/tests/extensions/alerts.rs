@@ -30,7 +30,8 @@ fn an_alert_of_an_app_under_load_reaches_a_webhook_and_so_does_its_end() {
             platform.get("hello", "/").unwrap();
         }
         let list = data(&platform, &["alerts", "list", "--app", "hello"]);
-        let raised = list["items"].as_array().unwrap().iter().any(|one| !one["raised_at"].is_null());
+        let raised =
+            list["items"].as_array().unwrap().iter().any(|one| !one["raised_at"].is_null());
         raised.then_some(list)
     });
     let raised = |one: &&serde_json::Value| !one["raised_at"].is_null();

@@ -40,10 +40,9 @@ async fn a_busy_container_shows_the_processor_time_that_its_limit_leaves_it() {
     start.limits.cpu_milli = 250;
     let begun = Instant::now();
     let started = platform.start(start, &shell("while :; do :; done")).await.unwrap();
-    let busy = until(&platform, started.instance, |one| {
-        one.cpu_us >= 500_000 && one.throttled_us > 0
-    })
-    .await;
+    let busy =
+        until(&platform, started.instance, |one| one.cpu_us >= 500_000 && one.throttled_us > 0)
+            .await;
     let elapsed_us = u64::try_from(begun.elapsed().as_micros()).unwrap();
     // A quarter of the time, and what one period of the scheduler may give before it counts.
     assert!(busy.cpu_us <= elapsed_us / 4 + 200_000, "{busy:?} in {elapsed_us} us");
@@ -102,10 +101,8 @@ async fn traffic_is_counted_as_the_container_sees_it() {
         assert!(get(address).unwrap().contains("hello"));
     }
     let small = network(&until(&platform, started.instance, |_| true).await);
-    let (received, sent) = (
-        small.received_bytes - before.received_bytes,
-        small.sent_bytes - before.sent_bytes,
-    );
+    let (received, sent) =
+        (small.received_bytes - before.received_bytes, small.sent_bytes - before.sent_bytes);
     assert!((200..20_000).contains(&received) && (200..20_000).contains(&sent), "{small:?}");
     let fetched = std::process::Command::new("busybox")
         .args(["wget", "-q", "-O", "/dev/null", &format!("http://{address}:5000/big")])

@@ -9,7 +9,7 @@ pub(crate) struct Stats {
     #[command(flatten)]
     pub(crate) app: App,
     /// The machine and the platform's own programs instead of an app; for administrators
-    #[arg(long, conflicts_with = "name")]
+    #[arg(long, conflicts_with = "app")]
     pub(crate) host: bool,
     /// Since when: 15m, 2h, 7d, 2026-01-31
     #[arg(long, value_name = "TIME", default_value = "15m")]
@@ -46,7 +46,7 @@ pub(crate) enum Alerts {
         #[command(flatten)]
         app: App,
         /// A measure of the machine instead of an app; for administrators
-        #[arg(long, conflicts_with = "name")]
+        #[arg(long, conflicts_with = "app")]
         host: bool,
     },
     /// Remove an alert

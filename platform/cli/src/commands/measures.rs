@@ -16,11 +16,7 @@ use crate::output::{Output, table};
 const SPARKS: usize = 24;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-pub(crate) async fn stats(
-    command: Stats,
-    client: &Client,
-    output: &Output,
-) -> Result<(), Failure> {
+pub(crate) async fn stats(command: Stats, client: &Client, output: &Output) -> Result<(), Failure> {
     let base = match command.host {
         true => "/v1/host".to_owned(),
         false => app_path(&command.app, client)?,
@@ -160,9 +156,7 @@ fn rule(alert: &AlertView) -> String {
 fn number(text: &str) -> Result<f64, Failure> {
     let size = || text.parse::<ByteSize>().ok().map(|size| size.0 as f64);
     let read = text.parse::<f64>().ok().filter(|value| value.is_finite()).or_else(size);
-    read.ok_or_else(|| {
-        Failure::usage(format!("'{text}' is no number, and no size such as 400MiB"))
-    })
+    read.ok_or_else(|| Failure::usage(format!("'{text}' is no number, and no size such as 400MiB")))
 }
 
 fn seconds(text: &str) -> Result<u32, Failure> {

@@ -54,7 +54,8 @@ impl Families {
         labels: &[(&str, &str)],
         value: f64,
     ) {
-        let (_, lines) = self.lines.entry(family.to_owned()).or_insert_with(|| (kind, String::new()));
+        let (_, lines) =
+            self.lines.entry(family.to_owned()).or_insert_with(|| (kind, String::new()));
         let labels: Vec<String> =
             labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escaped(value))).collect();
         let labels = match labels.is_empty() {

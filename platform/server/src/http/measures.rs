@@ -81,8 +81,12 @@ fn wanted(query: MeasuresQuery, now_ms: i64) -> Result<Wanted, ApiError> {
     let from_ms = at("from", query.from)?.unwrap_or(to_ms.min(now_ms) - LENGTH_MS);
     let step_ms = query.step.map(|text| step(&text)).transpose()?;
     let names = query.names.unwrap_or_default();
-    let names: Vec<String> =
-        names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let names: Vec<String> = names
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect();
     if names.len() > NAMES_MAX {
         return Err(ApiError::invalid("names", format!("{NAMES_MAX} names at most")));
     }

@@ -82,7 +82,9 @@ fn measured(
         let named = names.get(id).filter(|named| named.app == app)?;
         Some((values[index]?, Some(format!("{}.{}", named.process, named.slot))))
     });
-    own.reduce(|one, other| {
-        if alert.comparison.worse(one.0, other.0) == one.0 { one } else { other }
-    })
+    own.reduce(
+        |one, other| {
+            if alert.comparison.worse(one.0, other.0) == one.0 { one } else { other }
+        },
+    )
 }

@@ -73,7 +73,9 @@ impl TryFrom<Written> for MeasuresConfig {
                 Ok(count) if (2..=RECORDS_MAX).contains(&records) => {
                     Ok(Span { period_ms, records: count })
                 }
-                _ => Err(format!("{name} {period_ms} in {kept_ms} ms makes {records} records; 2 to {RECORDS_MAX} are possible")),
+                _ => Err(format!(
+                    "{name} {period_ms} in {kept_ms} ms makes {records} records; 2 to {RECORDS_MAX} are possible"
+                )),
             }
         };
         let fine = span("period_ms", written.period_ms, written.kept_ms)?;

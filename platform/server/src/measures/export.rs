@@ -21,7 +21,10 @@ const MEANINGS: [(&str, &str); 28] = [
     ("berth_instance_memory_peak_bytes", "Most memory so far, what files take included."),
     ("berth_instance_memory_limit_bytes", "Memory that the instance may use."),
     ("berth_instance_network_receive_bytes_total", "Bytes to the instance, since its last start."),
-    ("berth_instance_network_transmit_bytes_total", "Bytes from the instance, since its last start."),
+    (
+        "berth_instance_network_transmit_bytes_total",
+        "Bytes from the instance, since its last start.",
+    ),
     ("berth_instance_processes", "Processes and threads."),
     ("berth_instance_restarts_total", "Starts after the first."),
     ("berth_instance_oom_kills_total", "Processes that the kernel ended for their memory."),

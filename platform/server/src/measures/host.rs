@@ -31,7 +31,10 @@ impl Host {
         let disk = rustix::fs::statvfs(data).ok().map(|disk| {
             let bytes = |blocks: u64| (blocks * disk.f_frsize) as f64;
             // As `df` counts: what only root may take is neither taken nor free.
-            (bytes(disk.f_blocks - disk.f_bfree), bytes(disk.f_blocks - disk.f_bfree + disk.f_bavail))
+            (
+                bytes(disk.f_blocks - disk.f_bfree),
+                bytes(disk.f_blocks - disk.f_bfree + disk.f_bavail),
+            )
         });
         Self {
             cpu_us: cpu_us(&stat),

@@ -182,7 +182,9 @@ fn names(wanted: &Wanted, known: Vec<&'static str>) -> Result<Vec<&'static str>,
     let unknown = wanted.names.iter().find(|name| !known.contains(&name.as_str()));
     match unknown {
         Some(name) => Err(QueryError::Name { name: name.clone(), known: known.join(", ") }),
-        None => Ok(known.into_iter().filter(|name| wanted.names.iter().any(|n| n == name)).collect()),
+        None => {
+            Ok(known.into_iter().filter(|name| wanted.names.iter().any(|n| n == name)).collect())
+        }
     }
 }
 
@@ -253,7 +255,8 @@ fn instances(
             let columns: Vec<Values> =
                 all.iter().map(|records| steps.column(records, *index, field.merge)).collect();
             let point = |at: usize| field.across.of(columns.iter().filter_map(|c| c[at]));
-            let values: Values = (0..usize::try_from(steps.count).unwrap_or(0)).map(point).collect();
+            let values: Values =
+                (0..usize::try_from(steps.count).unwrap_or(0)).map(point).collect();
             if values.iter().all(Option::is_none) {
                 continue;
             }
@@ -278,7 +281,11 @@ fn rounded(mut values: Values) -> Values {
         let places = 5 - value.abs().log10().floor() as i32;
         // Powers of ten beyond this are not exact.
         let scale = 10_f64.powi(places.clamp(-20, 20).abs());
-        let of_one = if places >= 0 { (*value * scale).round() / scale } else { (*value / scale).round() * scale };
+        let of_one = if places >= 0 {
+            (*value * scale).round() / scale
+        } else {
+            (*value / scale).round() * scale
+        };
         *value = of_one;
     }
     values

@@ -52,10 +52,7 @@ pub(crate) fn sample(before: Option<(&Counted, Duration)>, now: &Counted) -> Sam
     }
 }
 
-fn instances(
-    before: Option<(&Counted, Duration)>,
-    now: &Counted,
-) -> Vec<(InstanceId, Values)> {
+fn instances(before: Option<(&Counted, Duration)>, now: &Counted) -> Vec<(InstanceId, Values)> {
     let mut found = Vec::new();
     let known = before.and_then(|(before, elapsed)| Some((before.agent.as_ref()?, elapsed)));
     let earlier: HashMap<InstanceId, &InstanceMeasures> = known

@@ -31,7 +31,8 @@ async fn what_cannot_be_asked_is_refused_with_what_can() {
         ("step=0s", "30s"),
         ("step=fast", "30s"),
     ] {
-        let (status, problem) = api.call("viewer", "GET", &format!("{MEASURES}?{query}"), None).await;
+        let (status, problem) =
+            api.call("viewer", "GET", &format!("{MEASURES}?{query}"), None).await;
         assert_eq!(status, 422, "{query}: {problem}");
         assert!(problem.to_string().contains(part), "{query}: {problem}");
     }
