@@ -73,6 +73,7 @@ fn an_app_is_found_by_its_remote_a_slip_is_recognised_and_every_list_is_data() {
         "keys list",
         "tokens list",
         "teams list",
+        "users list",
         "stacks list",
         "doctor",
         "logs",
@@ -85,6 +86,7 @@ fn an_app_is_found_by_its_remote_a_slip_is_recognised_and_every_list_is_data() {
         "keys",
         "tokens",
         "teams",
+        "users",
         "stacks",
     ] {
         let mut words: Vec<&str> = list.split(' ').collect();

@@ -36,7 +36,7 @@
 //! | GET, POST `/v1/users`; GET, PATCH, DELETE `/v1/users/{user}` (`U`) | `CreateUser`, `ChangeUser` -> `Page<UserView>`, `UserCreated`, `UserView` |
 //! | POST `U/link`; PUT, DELETE `U/teams/{team}` | `GrantRole` -> `SignInLink`, `UserView` |
 //! | GET `U/sessions`; DELETE `U/sessions/{session}` | -> `Page<UserSessionView>` |
-//! | GET, POST `/v1/teams` | `CreateTeam` -> `Page<TeamView>`, `TeamView` |
+//! | GET, POST `/v1/teams`; DELETE `/v1/teams/{team}` | `CreateTeam` -> `Page<TeamView>`, `TeamView` |
 //! | GET `/v1/stacks`; POST `/v1/stacks/{stack}/update` | -> `Page<StackView>`, `Vec<StackView>` when it is made |
 //! | GET, POST `/v1/buildpacks` (a component; `?replace=`); DELETE `/v1/buildpacks/{buildpack}` | -> `Page<BuildpackView>`, `BuildpackView` |
 //! | GET, PUT `/v1/buildpack-order` | `SetBuildpackOrder` -> `BuildpackOrder` |

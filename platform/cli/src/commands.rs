@@ -11,7 +11,6 @@ mod doctor;
 mod drains;
 mod ext;
 mod logs;
-mod measures;
 mod plan;
 mod platform;
 mod ps;
@@ -24,8 +23,9 @@ use berth_api::{DeploymentView, Page};
 use serde::de::DeserializeOwned;
 
 use crate::arguments::{
-    Addons, Alerts, App, Apps, Arguments, Audit, AuditList, Buildpack, BuildpackOperator, Builds, Command,
-    Config, Domains, Drains, Ext, Keys, Operator, OrList, Releases, Stacks, Teams, Tokens, Volumes,
+    Addons, App, Apps, Arguments, Audit, AuditList, Buildpack, BuildpackOperator, Builds, Command,
+    Config, Domains, Drains, Ext, Keys, Operator, OrList, Releases, Stacks, Teams, Tokens, Users,
+    Volumes,
 };
 use crate::client::{Client, segment};
 use crate::failure::Failure;
@@ -78,11 +78,6 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fai
         Command::Drains(noun) => {
             let verb = noun.verb.unwrap_or(Drains::List { app: None });
             drains::run(verb, client, output).await
-        }
-        Command::Stats(command) => measures::stats(command, client, output).await,
-        Command::Alerts(noun) => {
-            let verb = noun.verb.unwrap_or(Alerts::List { app: None });
-            measures::alerts(verb, client, output).await
         }
         Command::Audit(noun) => {
             let verb = noun.verb.unwrap_or_else(|| Audit::List(AuditList::default()));

@@ -9,6 +9,8 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use crate::cookies;
+
 pub(crate) const BERTH_INSTANCE: HeaderName = HeaderName::from_static("berth-instance");
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -41,6 +43,7 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) -> Asked {
     }
     remove_nominated(headers);
     remove_where(headers, |name| is_hop_by_hop(name) || is_ours(name) || name.contains('_'));
+    cookies::strip_request(headers);
     // The router has answered the expectation by reading the body.
     if headers
         .get(header::EXPECT)
@@ -92,6 +95,7 @@ pub(crate) fn strip_response(headers: &mut HeaderMap, upgrade: bool) {
             || name == "x-router-error"
             || name.starts_with("berth-")
     });
+    cookies::strip_response(headers);
     if let Some(protocol) = protocol {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol);

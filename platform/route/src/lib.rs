@@ -19,6 +19,7 @@ mod body;
 mod clock;
 mod config;
 mod control;
+mod cookies;
 mod exchange;
 mod fault;
 mod front;

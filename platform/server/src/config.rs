@@ -228,6 +228,15 @@ mod tests {
     }
 
     #[test]
+    fn a_session_of_no_time_is_an_error_with_its_line() {
+        let config: Config = toml::from_str("[console]\nsession_idle_s = 60\n").unwrap();
+        assert_eq!(config.console.session_idle_s.get(), 60);
+        assert_eq!(config.console.link_s.get(), 600);
+        let error = toml::from_str::<Config>("[console]\nlink_s = 0\n").unwrap_err();
+        assert!(error.to_string().contains("line 2"), "{error}");
+    }
+
+    #[test]
     fn what_is_absent_has_its_default() {
         let config: Config = toml::from_str("[push]\ncreate_apps = false\n").unwrap();
         assert!(!config.push.create_apps);

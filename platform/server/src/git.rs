@@ -105,12 +105,14 @@ impl GitHost {
                 Err(visible(berth_model::plan::Refusal::IsAddon(name.clone()).to_string()))
             }
             Decision::Allowed => Ok(Some(Repository { app: app.id, name: app.name })),
-            Decision::Denied => Err(visible(format!(
-                "{} may not {} {name}: the role {} is needed",
-                caller.name,
-                if service == Service::Receive { "push to" } else { "fetch from" },
-                verb.least_role().as_str()
-            ))),
+            Decision::Denied => {
+                let does = if service == Service::Receive { "push to" } else { "fetch from" };
+                let why = match caller.scope.has(verb) {
+                    true => format!("the role {} is needed", verb.least_role().as_str()),
+                    false => format!("the token has the scope {}", caller.scope.as_str()),
+                };
+                Err(visible(format!("{} may not {does} {name}: {why}", caller.name)))
+            }
             Decision::Hidden => Err(hidden(name.as_str())),
         }
     }

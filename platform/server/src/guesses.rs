@@ -60,7 +60,7 @@ pub(crate) struct Guesses {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Try {
     name: usize,
-    network: usize,
+    network: Option<usize>,
     /// This failure begins a wait of the name.
     pub(crate) locks: bool,
 }
@@ -87,16 +87,20 @@ impl Guesses {
         from: Option<IpAddr>,
         now: Instant,
     ) -> Result<Try, Duration> {
-        let (name, network) = (self.place(name), self.place(from.map(network)));
+        let name = self.place(name);
+        // Behind a proxy on this machine is everybody.
+        let network = from.filter(|ip| !ip.is_loopback()).map(|ip| self.place(network(ip)));
         let waits = [
             self.names[name].wait(FREE_OF_NAME, now),
-            self.networks[network].wait(FREE_OF_NETWORK, now),
+            network.and_then(|network| self.networks[network].wait(FREE_OF_NETWORK, now)),
         ];
         if let Some(wait) = waits.into_iter().flatten().max() {
             return Err(wait);
         }
         self.names[name].fail(now);
-        self.networks[network].fail(now);
+        if let Some(network) = network {
+            self.networks[network].fail(now);
+        }
         let locks = self.names[name].failures == FREE_OF_NAME;
         Ok(Try { name, network, locks })
     }
@@ -107,6 +111,14 @@ impl Guesses {
         self.not_counted(made.network);
     }
 
+    /// It was wrong: the wait begins with the answer.
+    pub(crate) fn wrong(&mut self, made: Try, now: Instant) {
+        self.names[made.name].last = Some(now);
+        if let Some(network) = made.network {
+            self.networks[network].last = Some(now);
+        }
+    }
+
     /// It was neither right nor wrong: the platform was too busy to look.
     pub(crate) fn unanswered(&mut self, made: Try) {
         let name = &mut self.names[made.name];
@@ -114,9 +126,10 @@ impl Guesses {
         self.not_counted(made.network);
     }
 
-    fn not_counted(&mut self, network: usize) {
-        let network = &mut self.networks[network];
-        network.failures = network.failures.saturating_sub(1);
+    fn not_counted(&mut self, network: Option<usize>) {
+        if let Some(network) = network.map(|network| &mut self.networks[network]) {
+            network.failures = network.failures.saturating_sub(1);
+        }
     }
 }
 
@@ -175,6 +188,10 @@ mod tests {
         }
         assert!(guesses.begin("other", six(77), now).is_err());
         assert!(guesses.begin("other", ip(1), now).is_ok());
+        let proxy = Some(IpAddr::from([127, 0, 0, 1]));
+        for n in 0..100 {
+            assert!(guesses.begin(&format!("user-{n}"), proxy, now).is_ok());
+        }
     }
 
     #[test]

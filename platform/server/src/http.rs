@@ -202,6 +202,7 @@ fn operations() -> OpenApiRouter<Arc<Platform>> {
         .routes(routes!(tokens::list_tokens, tokens::create_token))
         .routes(routes!(tokens::revoke_token))
         .routes(routes!(teams::list_teams, teams::create_team))
+        .routes(routes!(teams::remove_team))
         .routes(routes!(users::list_users, users::create_user))
         .routes(routes!(users::show_user, users::change_user, users::remove_user))
         .routes(routes!(users::create_link))

@@ -76,6 +76,11 @@ impl SignIn {
         self.guesses().right(made);
     }
 
+    /// It was wrong.
+    pub(crate) fn wrong(&self, made: Try) {
+        self.guesses().wrong(made, Instant::now());
+    }
+
     /// Nobody looked at it.
     pub(crate) fn unanswered(&self, made: Try) {
         self.guesses().unanswered(made);

@@ -101,6 +101,14 @@ pub enum StoreError {
     /// Nobody could manage the platform in the console any more.
     #[error("{0} is the last active administrator; make another user one first")]
     LastAdministrator(String),
+    /// A team that has something, or that is always there.
+    #[error("the team {name} {why}")]
+    TeamStays {
+        /// The team.
+        name: String,
+        /// What it has, and what to do.
+        why: &'static str,
+    },
     /// The change is not allowed as things are.
     #[error(transparent)]
     Refused(#[from] Refusal),

@@ -159,4 +159,9 @@ pub(crate) enum Teams {
         /// Its name
         name: String,
     },
+    /// Remove a team that has no app, token or key
+    Remove {
+        /// Its name
+        name: String,
+    },
 }

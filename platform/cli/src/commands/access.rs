@@ -161,6 +161,11 @@ pub(crate) async fn teams(command: Teams, client: &Client, output: &Output) -> R
                 table(&["NAME", "ID"], &rows)
             })
         }
+        Teams::Remove { name } => {
+            client.delete(&format!("/v1/teams/{}", segment(&name))).await?;
+            output.note(&format!("there is no team {name} any more"));
+            Ok(())
+        }
         Teams::Create { name } => {
             let team: TeamView =
                 client.send_json(Method::POST, "/v1/teams", &CreateTeam { name }).await?;

@@ -163,7 +163,9 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Refused(refusal) => refusal.into(),
             StoreError::Missing { .. } => Self::missing(error.to_string()),
-            StoreError::LastAdministrator(_) => Self::conflict(error.to_string()),
+            StoreError::LastAdministrator(_) | StoreError::TeamStays { .. } => {
+                Self::conflict(error.to_string())
+            }
             StoreError::Exists { .. } => {
                 Self::new(StatusCode::CONFLICT, "exists", "Exists already", error.to_string())
             }

@@ -171,6 +171,7 @@ async fn is_right(
 }
 
 fn wrong(platform: &Platform, user: Option<&User>, from: Option<IpAddr>, made: Try) {
+    platform.sign_in.wrong(made);
     // A name that nobody has is not kept: it may be a password in the wrong field.
     let name = user.map(|user| user.name.as_str());
     platform.attempts.wrong_password(name, from, made.locks);

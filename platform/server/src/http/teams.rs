@@ -8,7 +8,7 @@ use berth_store::Team;
 
 use super::call::Call;
 use super::document::Problems;
-use super::extract::{Json as Body, Query, field};
+use super::extract::{Json as Body, Path, Query, field};
 use super::page::{self, PageQuery};
 use super::problem::ApiError;
 
@@ -35,6 +35,19 @@ pub(super) async fn create_team(
     call.may_platform(Verb::ManagePlatform)?;
     let team = call.store().create_team(&field("/name", &body.name)?, &call.by()).await?;
     Ok((StatusCode::CREATED, Json(view(&team))))
+}
+
+/// Remove a team that has no app, token or key; users have no role there any more.
+#[utoipa::path(delete, path = "/v1/teams/{team}", tag = "access", params(("team" = String, Path)),
+    responses((status = 204, description = "There is no such team any more."), Problems))]
+pub(super) async fn remove_team(
+    call: Call,
+    Path(name): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    call.may_platform(Verb::ManagePlatform)?;
+    let team = call.team(Some(&name), Verb::ManageAccess).await?;
+    call.store().remove_team(&team, &call.by()).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 fn view(team: &Team) -> TeamView {

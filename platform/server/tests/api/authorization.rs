@@ -11,7 +11,8 @@ use crate::packs::Packs;
 use crate::shelf::{Shelf, component};
 use crate::{Api, by, packs};
 
-const CALLERS: [&str; 5] = ["nobody", "other", "viewer", "owner", "admin"];
+const CALLERS: [&str; 9] =
+    ["nobody", "other", "viewer", "owner", "admin", "session", "gone", "elsewhere", "reader"];
 const TABLE: &str = include_str!("../../src/http/authorization.table");
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO4OJQChOPeKTLlmiNo30923XiSUZBt0Tiaz2XF2Eaze";
@@ -220,7 +221,7 @@ async fn lists_have_only_what_the_caller_may_see() {
     assert_eq!(names(api.must("other", "GET", "/v1/tokens", None).await), ["other"]);
     assert_eq!(
         api.must("owner", "GET", "/v1/tokens", None).await["items"].as_array().unwrap().len(),
-        5
+        7
     );
     assert_eq!(names(api.must("other", "GET", "/v1/keys", None).await), [""; 0]);
     let events = api.must("other", "GET", "/v1/events?limit=200", None).await;

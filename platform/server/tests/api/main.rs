@@ -27,11 +27,14 @@ use std::sync::Arc;
 
 use berth_model::image::Image;
 use berth_model::plan::{Change, Secret};
+use berth_model::principal::Scope;
 use berth_model::{
-    App, Build, Deployment, DeploymentState, Digest, InstanceId, InstanceRecord, InstanceRole,
-    InstanceState, Manifest, Process, Role, Runtime, TeamId,
+    App, AppId, Build, Deployment, DeploymentState, Digest, InstanceId, InstanceRecord,
+    InstanceRole, InstanceState, Manifest, Process, Role, Runtime, TeamId,
 };
-use berth_store::{BuildEnd, By, NewKey, NewToken, NewUser, Owner, SessionLimits, Store};
+use berth_store::{
+    BuildEnd, By, NewKey, NewToken, NewUser, Owner, SessionLimits, Store, UserState,
+};
 use berthd::http::{Platform, router};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
@@ -101,6 +104,9 @@ impl Api {
         };
         let drain = store.create_drain(&drain, &by()).await.unwrap().unwrap().id.to_string();
 
+        for (name, new) in limited(&store, team).await {
+            tokens.insert(name, store.create_token(&new, &by()).await.unwrap().1);
+        }
         let alert = berth_store::NewAlert {
             app: Some(app.id),
             measure: "cpu".into(),
@@ -197,6 +203,20 @@ async fn signed_in(store: &Store, name: &str, role: Option<(TeamId, Role)>) -> (
     let followed = store.follow_link(&link, "a browser".into(), limits, None, NOW_MS).await;
     let linked = followed.unwrap().unwrap();
     (linked.cookie, linked.session.id.to_string())
+}
+
+/// Tokens that may do less than their role, or nothing.
+async fn limited(store: &Store, team: TeamId) -> [(&'static str, NewToken); 3] {
+    let new = NewUser { name: "gone".parse().unwrap(), role: Some((team, Role::Operator)) };
+    let gone = store.create_user(&new, &by()).await.unwrap();
+    store.set_user_state(gone.id, UserState::Disabled, &by()).await.unwrap();
+    let of = |name: &str| NewToken::of_team(name, team, Role::Operator);
+    let elsewhere = Some([AppId::new(9, [9; 10])].into());
+    [
+        ("gone", NewToken { owner: Owner::User(gone.id), ..of("gone") }),
+        ("elsewhere", NewToken { apps: elsewhere, ..of("elsewhere") }),
+        ("reader", NewToken { scope: Scope::Read, ..of("reader") }),
+    ]
 }
 
 async fn new_token(store: &Store, name: &str, team: TeamId, role: Role) -> (String, String) {

@@ -60,10 +60,7 @@ pub(super) fn key(row: &Columns<'_>) -> Result<Key, StoreError> {
     })
 }
 
-pub(super) async fn by_id(
-    db: &mut SqliteConnection,
-    id: KeyId,
-) -> Result<Option<Key>, StoreError> {
+pub(super) async fn by_id(db: &mut SqliteConnection, id: KeyId) -> Result<Option<Key>, StoreError> {
     let row = sqlx::query("SELECT * FROM keys WHERE id = $1")
         .bind(id.to_string())
         .fetch_optional(db)

@@ -17,7 +17,7 @@ use crate::{By, Store, StoreError};
 const ADMIN: &str = "admin";
 
 /// What a link led to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Linked {
     /// The session.
     pub session: SignedIn,

@@ -97,10 +97,8 @@ pub(super) async fn by_hash(
     db: &mut SqliteConnection,
     hash: &str,
 ) -> Result<Option<SignedIn>, StoreError> {
-    let row = sqlx::query("SELECT * FROM sessions WHERE hash = $1")
-        .bind(hash)
-        .fetch_optional(db)
-        .await?;
+    let row =
+        sqlx::query("SELECT * FROM sessions WHERE hash = $1").bind(hash).fetch_optional(db).await?;
     row.map(|row| session(&Columns(&row))).transpose()
 }
 

@@ -4,6 +4,7 @@ use berth_model::principal::Visible;
 use berth_model::{PrincipalId, TeamId, TeamName};
 use serde_json::{Value, json};
 
+use super::users;
 use crate::by::system;
 use crate::events::NewEvent;
 use crate::row::{Columns, ids};
@@ -136,6 +137,46 @@ impl Store {
         };
         write.finish(event).await?;
         Ok(team)
+    }
+
+    /// Removes a team that has nothing any more, and with it the roles of users there.
+    ///
+    /// # Errors
+    /// `TeamStays`, `LastAdministrator`, and what the database says.
+    pub async fn remove_team(&self, team: &Team, by: &By) -> Result<(), StoreError> {
+        let stays = |why| StoreError::TeamStays { name: team.name.to_string(), why };
+        if team.id == default_team() {
+            return Err(stays("is there from the start, and stays"));
+        }
+        let mut write = self.write(by).await?;
+        for (what, why) in [
+            ("apps", "has apps, or what is left of some for a moment; destroy them first"),
+            ("tokens", "has tokens; revoke them first"),
+            ("keys", "has keys; remove them first"),
+        ] {
+            let found = sqlx::query(&format!("SELECT 1 FROM {what} WHERE team_id = $1 LIMIT 1"))
+                .bind(team.id.to_string())
+                .fetch_optional(write.db())
+                .await?;
+            if found.is_some() {
+                return Err(stays(why));
+            }
+        }
+        let were = users::administrators(write.db()).await?;
+        sqlx::query("DELETE FROM teams WHERE id = $1")
+            .bind(team.id.to_string())
+            .execute(write.db())
+            .await?;
+        users::keep_an_administrator(write.db(), were, "somebody of this team").await?;
+        let event = NewEvent {
+            kind: "team.removed",
+            subject: team.id.to_string(),
+            app: None,
+            team: Some(team.id),
+            before: json!({"name": team.name}),
+            after: Value::Null,
+        };
+        write.finish(event).await.map(drop)
     }
 
     /// Names of principals, for showing who made what. Unknown ids are left out.

@@ -113,18 +113,18 @@ pub(super) async fn roles(
 }
 
 /// Refuses what left no administrator among the users who may act.
-async fn keep_an_administrator(
+pub(super) async fn keep_an_administrator(
     db: &mut SqliteConnection,
     were: i64,
-    name: &UserName,
+    name: &str,
 ) -> Result<(), StoreError> {
     if were > 0 && administrators(db).await? == 0 {
-        return Err(StoreError::LastAdministrator(name.to_string()));
+        return Err(StoreError::LastAdministrator(name.to_owned()));
     }
     Ok(())
 }
 
-async fn administrators(db: &mut SqliteConnection) -> Result<i64, StoreError> {
+pub(super) async fn administrators(db: &mut SqliteConnection) -> Result<i64, StoreError> {
     let row = sqlx::query(
         "SELECT count(DISTINCT users.id) AS number FROM users
          JOIN memberships ON memberships.user_id = users.id
@@ -276,7 +276,7 @@ impl Store {
             .bind(state.as_str())
             .execute(write.db())
             .await?;
-        keep_an_administrator(write.db(), were, &user.name).await?;
+        keep_an_administrator(write.db(), were, user.name.as_str()).await?;
         if state == UserState::Disabled {
             for table in ["sessions", "sign_in_links"] {
                 sqlx::query(&format!("DELETE FROM {table} WHERE user_id = $1"))
@@ -301,7 +301,7 @@ impl Store {
             .bind(id.to_string())
             .execute(write.db())
             .await?;
-        keep_an_administrator(write.db(), were, &user.name).await?;
+        keep_an_administrator(write.db(), were, user.name.as_str()).await?;
         write.finish(event("user.removed", &user, shown(&user), Value::Null)).await.map(drop)
     }
 
@@ -351,7 +351,7 @@ impl Store {
                     .await?;
             }
         }
-        keep_an_administrator(write.db(), were, &user.name).await?;
+        keep_an_administrator(write.db(), were, user.name.as_str()).await?;
         let told = |role: Option<Role>| match role {
             Some(role) => json!({ "name": user.name, "team": team, "role": role }),
             None => Value::Null,

@@ -16,6 +16,7 @@ mod instances;
 mod opening;
 mod routes;
 mod sweep;
+mod users;
 mod volumes;
 
 use std::collections::BTreeMap;
