@@ -11,6 +11,7 @@ mod doctor;
 mod drains;
 mod ext;
 mod logs;
+mod measures;
 mod plan;
 mod platform;
 mod ps;
@@ -23,7 +24,7 @@ use berth_api::{DeploymentView, Page};
 use serde::de::DeserializeOwned;
 
 use crate::arguments::{
-    Addons, App, Apps, Arguments, Audit, AuditList, Buildpack, BuildpackOperator, Builds, Command,
+    Addons, Alerts, App, Apps, Arguments, Audit, AuditList, Buildpack, BuildpackOperator, Builds, Command,
     Config, Domains, Drains, Ext, Keys, Operator, OrList, Releases, Stacks, Teams, Tokens, Users,
     Volumes,
 };
@@ -78,6 +79,11 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fai
         Command::Drains(noun) => {
             let verb = noun.verb.unwrap_or(Drains::List { app: None });
             drains::run(verb, client, output).await
+        }
+        Command::Stats(command) => measures::stats(command, client, output).await,
+        Command::Alerts(noun) => {
+            let verb = noun.verb.unwrap_or(Alerts::List { app: None });
+            measures::alerts(verb, client, output).await
         }
         Command::Audit(noun) => {
             let verb = noun.verb.unwrap_or_else(|| Audit::List(AuditList::default()));
