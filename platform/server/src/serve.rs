@@ -210,6 +210,7 @@ async fn serve(options: &args::Serve, config: Config, booted: Booted) -> Result<
         tokio::spawn(extensions.clone().follow_folder(folder, config.extensions.reload));
     }
     tokio::spawn(collector.run());
+    crate::heap::keep_small();
 
     let end = CancellationToken::new();
     let draining = tokio::spawn(drains.run(end.clone()));

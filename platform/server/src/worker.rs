@@ -10,7 +10,7 @@ use berth_extensions::{AppHostOptions, EngineKind, WorkerOptions};
 
 use crate::args;
 use crate::data_folder::DataFolder;
-use crate::log;
+use crate::{heap, log};
 
 /// How long an idle Wasm app's code stays mapped, milliseconds.
 const IDLE_MS_MAX: u32 = 30_000;
@@ -23,6 +23,7 @@ const DRAIN_MS_MAX: u32 = 30_000;
 /// Wrong descriptors, and what the router says.
 pub fn route(options: &args::Worker) -> Result<()> {
     log::start();
+    heap::keep_small();
     let [control, http, datagrams, streams] = inherited(options.listeners_from_fd)?;
     let names = berth_route::names::NameSockets { datagrams, streams };
     let data = DataFolder::existing(&options.data)?;
@@ -38,6 +39,7 @@ pub fn route(options: &args::Worker) -> Result<()> {
 /// Wrong descriptors, and what the worker says.
 pub fn wasm(options: &args::Worker) -> Result<()> {
     log::start();
+    heap::keep_small();
     let [control, requests] = inherited(options.listeners_from_fd)?;
     let data = DataFolder::existing(&options.data)?;
     let worker = WorkerOptions {

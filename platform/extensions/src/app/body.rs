@@ -28,25 +28,29 @@ pub struct AppBody {
 
 /// Ends a guest when nobody waits for it any more.
 pub(super) struct Guest {
-    task: AbortHandle,
-    /// The guest may go on by itself: its response is out, or nobody reads the body of it.
-    released: bool,
+    /// None when it may go on by itself: its response is out, or nobody reads the body of it; or
+    /// when it has ended.
+    task: Option<AbortHandle>,
 }
 
 impl Guest {
-    pub(super) fn new(task: AbortHandle) -> Self {
-        Self { task, released: false }
+    pub(super) fn new(task: AbortHandle, released: bool) -> Self {
+        Self { task: (!released).then_some(task) }
     }
 
-    pub(super) fn release(&mut self) {
-        self.released = true;
+    pub(super) fn ended() -> Self {
+        Self { task: None }
+    }
+
+    fn release(&mut self) {
+        self.task = None;
     }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        if !self.released {
-            self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
         }
     }
 }

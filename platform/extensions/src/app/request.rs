@@ -1,4 +1,4 @@
-//! One request: a fresh store, the guest in a task of its own, and its response.
+//! One request: a fresh store, the guest, and its response.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -167,7 +167,7 @@ where
     };
     let mut store = limits::armed_store(&host.running.engine, state);
     let incoming = incoming(&mut store, request)?;
-    let (sender, head) = oneshot::channel();
+    let (sender, mut head) = oneshot::channel();
     let outparam = store
         .data_mut()
         .http()
@@ -184,26 +184,40 @@ where
         failure: Arc::clone(&failure),
         _place: place,
     };
-    let mut guest = GuestTask::new(tokio::spawn(run.drive(incoming, outparam)).abort_handle());
+    let mut guest = Box::pin(run.drive(incoming, outparam));
+    let first = async {
+        tokio::select! {
+            biased;
+            // It runs here until its head is there. Most have ended by then: a task for each would
+            // wake another thread.
+            run = &mut guest => (head.try_recv().ok(), Some(run)),
+            head = &mut head => (head.ok(), None),
+        }
+    };
 
     let reply_max = Duration::from_millis(u64::from(limits.reply_ms_max));
-    let error = match tokio::time::timeout(reply_max, head).await {
+    let error = match tokio::time::timeout(reply_max, first).await {
         // It would switch the connection to the router to another protocol, or announce a second head.
-        Ok(Ok(Ok(response))) if response.status().is_informational() => trap(format!(
+        Ok((Some(Ok(response)), _)) if response.status().is_informational() => trap(format!(
             "the component answered with status {}, which apps cannot",
             response.status()
         )),
-        Ok(Ok(Ok(response))) => {
+        Ok((Some(Ok(response)), ended)) => {
             let (mut parts, body) = response.into_parts();
             parts.headers.remove(ERROR_HEADER);
-            if bodiless {
-                guest.release();
-            }
+            let guest = match ended {
+                Some(run) => {
+                    // What it held is given back after its answer is on the way.
+                    tokio::spawn(async move { drop(run) });
+                    GuestTask::ended()
+                }
+                None => GuestTask::new(tokio::spawn(guest).abort_handle(), bodiless),
+            };
             return Ok(Response::from_parts(parts, AppBody::new(body, failure, guest)));
         }
-        Ok(Ok(Err(code))) => trap(format!("the component answered with an error: {code}")),
-        // The store is gone; why, was noted and reported before.
-        Ok(Err(_)) => match take(&failure) {
+        Ok((Some(Err(code)), _)) => trap(format!("the component answered with an error: {code}")),
+        // Why, was noted and reported before.
+        Ok((None, _)) => match take(&failure) {
             Some(error) => return Err(error),
             None => trap("the component ended without an answer".to_owned()),
         },
@@ -295,11 +309,12 @@ struct Run {
 }
 
 impl Run {
+    /// Runs the guest to its end, and gives itself back: what the guest held goes with it.
     async fn drive(
         mut self,
         incoming: Resource<HostIncomingRequest>,
         outparam: Resource<HostResponseOutparam>,
-    ) {
+    ) -> Self {
         let (pre, store) = (&self.pre, &mut self.store);
         let ended = self
             .meter
@@ -309,7 +324,7 @@ impl Run {
             })
             .await;
         let failure = match ended {
-            Some(Ok(())) => return,
+            Some(Ok(())) => return self,
             Some(Err(error)) => self.explain(&error),
             None => AppError::Guest(GuestError {
                 fault: Fault::Timeout,
@@ -319,6 +334,7 @@ impl Run {
         self.report.failed(&failure);
         // Before the store and with it the guest's streams go.
         let _ = self.failure.set(failure);
+        self
     }
 
     fn explain(&self, error: &wasmtime::Error) -> AppError {

@@ -78,15 +78,18 @@ fn write(folder: &Path, lines: &Receiver<Line>, dropped: &AtomicU64) {
     let mut open: HashMap<InstanceId, LogWriter> = HashMap::new();
     while let Ok(first) = lines.recv() {
         std::thread::sleep(GATHER);
-        for line in std::iter::once(first).chain(lines.try_iter()) {
+        // No more than these, so that what is held is written in time.
+        let gathered = lines.try_iter().take(QUEUE_MAX);
+        for line in std::iter::once(first).chain(gathered) {
             let Some(writer) = writer(&mut open, folder, line.instance) else { continue };
             let lost = dropped.swap(0, Ordering::Relaxed);
             if lost > 0 {
                 let note = format!("{lost} lines were dropped: they came too fast");
-                writer.line(1, LogStream::System, line.at_ns, note.as_bytes(), false);
+                writer.hold(1, LogStream::System, line.at_ns, note.as_bytes(), false);
             }
-            writer.line(1, line.stream, line.at_ns, line.text.as_bytes(), line.partial);
+            writer.hold(1, line.stream, line.at_ns, line.text.as_bytes(), line.partial);
         }
+        open.values_mut().for_each(LogWriter::flush);
     }
 }
 
@@ -98,6 +101,7 @@ fn writer<'a>(
 ) -> Option<&'a mut LogWriter> {
     if !open.contains_key(&instance) {
         if open.len() >= OPEN_MAX {
+            open.values_mut().for_each(LogWriter::flush);
             open.clear();
         }
         let own = folder.join(instance.to_string());
