@@ -23,6 +23,7 @@ mod events;
 mod extensions;
 mod extract;
 mod guard;
+mod health;
 mod idempotency;
 mod keys;
 mod logs;
@@ -50,6 +51,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderMap, Method, Uri};
+use axum::response::{IntoResponse, Response};
 use berth_store::Store;
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
@@ -139,12 +142,20 @@ pub fn router(platform: Arc<Platform>, beside: Router) -> Router {
     let (api, document) = operations().split_for_parts();
     let api = api
         .merge(document::router(document))
-        .fallback(guard::no_such_path)
+        .fallback(elsewhere)
         .method_not_allowed_fallback(guard::no_such_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(Arc::clone(&platform));
     let guarded = axum::middleware::from_fn_with_state(platform, guard::check);
     beside.merge(api).layer(guarded)
+}
+
+/// What no operation takes: the console's, or nobody's.
+async fn elsewhere(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    match crate::console::answer(&method, uri.path(), &headers) {
+        Some(answer) => answer,
+        None => guard::no_such_path(uri).await.into_response(),
+    }
 }
 
 /// The document that `/v1/openapi.json` serves.
@@ -162,6 +173,7 @@ fn operations() -> OpenApiRouter<Arc<Platform>> {
         .routes(routes!(platform::down))
         .routes(routes!(apps::list_apps, apps::create_app))
         .routes(routes!(apps::show_app, apps::change_app, apps::destroy_app))
+        .routes(routes!(health::list_app_health))
         .routes(routes!(domains::list_domains, domains::add_domain))
         .routes(routes!(domains::remove_domain))
         .routes(routes!(volumes::list_volumes, volumes::create_volume))

@@ -183,6 +183,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/app-health": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How apps do, by name, as `GET /v1/apps` lists them. */
+        get: operations["list_app_health"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/apps": {
         parameters: {
             query?: never;
@@ -302,7 +319,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Names and values. */
+        /** Names and values. It is recorded who was shown which; versions have the names alone. */
         get: operations["show_config"];
         put?: never;
         post?: never;
@@ -455,6 +472,30 @@ export interface paths {
          *     before.
          */
         get: operations["app_log"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/apps/{app}/measures": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What the app's requests and instances took, point by point.
+         * @description Of the app: `requests`, `requests_2xx`, `requests_3xx`, `requests_4xx`, `requests_5xx`,
+         *     `requests_aborted` (the client left), `router_errors` (answers of the router's own), `error_ratio`
+         *     (5xx among all), `received`, `sent`, `latency_p50`, `latency_p95`, `latency_p99`. Of each
+         *     instance: `cpu`, `throttled` (time kept from the processor by its limit), `memory`, `memory_peak`,
+         *     `memory_limit`, `network_in`, `network_out`, `processes`, `restarts`, `oom_kills`.
+         */
+        get: operations["app_measures"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1145,6 +1186,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/host/measures": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What the machine took, point by point: `cpu`, `cpu_total`, `memory`, `memory_total`, `disk`,
+         *     `disk_total`, `load`; and `cpu` and `memory` of the platform's own programs, which are named as
+         *     the process: `control`, `agent`, `router`, `wasm`.
+         */
+        get: operations["host_measures"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/info": {
         parameters: {
             query?: never;
@@ -1169,7 +1231,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The team's keys, newest first; an administrator's list has those of every team. */
+        /** The keys of teams, newest first: of those in which the caller manages access; or the caller's own. */
         get: operations["list_keys"];
         put?: never;
         /** Let whoever holds a key push. */
@@ -1208,6 +1270,45 @@ export interface paths {
         get: operations["me"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who the caller is, what they may do in which team, and until when. */
+        get: operations["show_session"];
+        put?: never;
+        /**
+         * Sign in to the console, with a password or by a link; each link is good once. The cookie that
+         *     comes back is for pages of this origin alone.
+         */
+        post: operations["sign_in"];
+        /** Sign out: the session ends. */
+        delete: operations["sign_out"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/session/password": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Choose a password; every other session of the user ends. */
+        post: operations["choose_password"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1274,8 +1375,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The team's tokens, newest first, without their secrets; an administrator's list has those of
-         *     every team.
+         * The tokens of teams, newest first, without their secrets: of those in which the caller manages
+         *     access; or the caller's own.
          */
         get: operations["list_tokens"];
         put?: never;
@@ -1304,6 +1405,115 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/users": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Users by name; to who is no administrator only themselves. */
+        get: operations["list_users"];
+        put?: never;
+        /** Create a user, with a link to sign in for the first time. The answer is the only one with it. */
+        post: operations["create_user"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/users/{user}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A user. */
+        get: operations["show_user"];
+        put?: never;
+        post?: never;
+        /** Remove a user, with the sessions, tokens and keys. */
+        delete: operations["remove_user"];
+        options?: never;
+        head?: never;
+        /**
+         * Let a user act, or no more: the sessions end, and no token or key of the user is good for
+         *     anything.
+         */
+        patch: operations["change_user"];
+        trace?: never;
+    };
+    "/v1/users/{user}/link": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Make a link that signs a user in, once; the one before is good no more. */
+        post: operations["create_link"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/users/{user}/sessions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Where a user is signed in, newest first; there are 32 at most. */
+        get: operations["list_sessions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/users/{user}/sessions/{session}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** End a session of a user. */
+        delete: operations["end_session"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/users/{user}/teams/{team}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Give a user a role in a team, in the place of the one before. */
+        put: operations["grant_role"];
+        post?: never;
+        /** Take a user's role in a team. */
+        delete: operations["revoke_role"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -1315,12 +1525,14 @@ export interface components {
         };
         /** @description Adds an SSH public key. */
         AddKey: {
+            /** @description It acts as the user who adds it, in every team of theirs, and ends with the user. */
+            mine?: boolean;
             /** @description A name for people. */
             name: string;
             /** @description `ssh-ed25519 AAAA… comment`. */
             public_key: string;
-            /** @description viewer, developer, operator or admin. */
-            role: string;
+            /** @description viewer, developer, operator or admin. With `mine` it may be absent: all that the user may. */
+            role?: string | null;
             /** @description The team whose apps it may push to; the caller's where it is absent. */
             team?: string | null;
         };
@@ -1356,6 +1568,25 @@ export interface components {
         };
         /** @description What an installation may answer. */
         Answer: components["schemas"]["ExtensionReview"] | components["schemas"]["ExtensionInstalled"];
+        /** @description How an app does. */
+        AppHealth: {
+            /** @description The app. */
+            app: string;
+            /** @description State of the deployment that is under way. */
+            deployment?: string | null;
+            /** @description Where it stands. */
+            health: components["schemas"]["HealthState"];
+            /**
+             * Format: int32
+             * @description Instances that answer; of processes other than `web`, those that run.
+             */
+            ready: number;
+            /**
+             * Format: int32
+             * @description Instances that were asked for.
+             */
+            wanted: number;
+        };
         /** @description An app. */
         AppView: {
             /** @description When it was created. */
@@ -1503,6 +1734,11 @@ export interface components {
                 [key: string]: string | null;
             };
         };
+        /** @description Lets a user act, or no more. */
+        ChangeUser: {
+            /** @description active or disabled. */
+            state: string;
+        };
         /**
          * @description How a chart is drawn.
          * @enum {string}
@@ -1526,6 +1762,13 @@ export interface components {
             name: string;
             /** @description Whether it is as it should be. */
             ok: boolean;
+        };
+        /** @description Chooses a password. */
+        ChoosePassword: {
+            /** @description The one before; not in a session that a link began and that has chosen none yet. */
+            current?: string | null;
+            /** @description The new one, of 12 characters to 128 bytes. */
+            new: string;
         };
         /** @description A new version of the environment, and the deployment that brings it. */
         ConfigChanged: {
@@ -1620,16 +1863,31 @@ export interface components {
         };
         /** @description Creates a token. */
         CreateToken: {
+            /** @description The only apps that it is good for: it finds no other, and manages nothing beside them. */
+            apps?: string[] | null;
             /**
              * Format: int32
              * @description Days until it ends; never where it is absent.
              */
             expires_days?: number | null;
+            /** @description It acts as the user who creates it, in every team of theirs, and ends with the user. */
+            mine?: boolean;
             /** @description A name for people. */
             name: string;
-            /** @description viewer, developer, operator or admin. */
-            role: string;
+            /** @description viewer, developer, operator or admin. With `mine` it may be absent: all that the user may. */
+            role?: string | null;
+            /** @description What it may be used for, whatever its role: all, deploy or read; all where it is absent. */
+            scope?: string | null;
             /** @description The team it acts in; the caller's where it is absent. */
+            team?: string | null;
+        };
+        /** @description Creates a user. */
+        CreateUser: {
+            /** @description The name. */
+            name: string;
+            /** @description The first role: viewer, developer, operator or admin. Without it the user has none. */
+            role?: string | null;
+            /** @description The team of the first role; the caller's where it is absent. */
             team?: string | null;
         };
         /** @description Makes a volume. */
@@ -1976,6 +2234,11 @@ export interface components {
              */
             granted?: unknown;
         };
+        /** @description Gives a role in a team. */
+        GrantRole: {
+            /** @description viewer, developer, operator or admin. */
+            role: string;
+        };
         /** @description One grant. */
         GrantView: {
             /** @description Who. */
@@ -1987,6 +2250,11 @@ export interface components {
             /** @description What. */
             granted: string[];
         };
+        /**
+         * @description Where an app stands.
+         * @enum {string}
+         */
+        HealthState: "empty" | "deploying" | "healthy" | "degraded" | "down" | "stopped";
         /** @description What the platform is. */
         Info: {
             /** @description Domain below which apps get their default host name. */
@@ -2059,8 +2327,10 @@ export interface components {
             public_key: string;
             /** @description What it may do. */
             role: string;
-            /** @description The team whose apps it may push to. */
-            team: string;
+            /** @description The team whose apps it may push to; nothing where it acts as a user. */
+            team?: string | null;
+            /** @description The user it acts as, with no more than its role. */
+            user?: string | null;
         };
         /** @description One line of an app's log. */
         LogLine: {
@@ -2088,6 +2358,44 @@ export interface components {
             role: string;
             /** @description Its team. */
             team: string;
+        };
+        /** @description One measure of one thing. */
+        MeasureSeries: {
+            /**
+             * @description The instance: `web.1`. One that takes the place of another goes on with its series, and while
+             *     both are there their values are added.
+             */
+            instance?: string | null;
+            /** @description What was measured: `cpu`, `memory`, `requests`, `latency_p95`. */
+            name: string;
+            /**
+             * @description The process type that it is of, or the program of the platform; absent for what is of the
+             *     whole app or machine.
+             */
+            process?: string | null;
+            /**
+             * @description `cores`, `s/s`, `B`, `B/s`, `1/s`, `ms`, or `1` for numbers and parts of one. What is counted
+             *     without `/s` is so many in one step.
+             */
+            unit: string;
+            /** @description One for each timestamp; null where nothing was measured. */
+            values: (number | null)[];
+        };
+        /** @description What was measured in a span of time: points in time, and for each series one value at each. */
+        MeasuresView: {
+            /** @description The beginning of the first step. */
+            from: components["schemas"]["Timestamp"];
+            /** @description In the order of their names as they are documented, then by process and instance. */
+            series: components["schemas"]["MeasureSeries"][];
+            /**
+             * Format: int64
+             * @description Milliseconds from one point to the next.
+             */
+            step_ms: number;
+            /** @description The beginning of each step, Unix milliseconds; 1,000 at most. */
+            timestamps: number[];
+            /** @description The end of the last step. */
+            to: components["schemas"]["Timestamp"];
         };
         /** @description A refusal because nobody said yes to what a component asks for, `application/problem+json`. */
         NeedsApproval: components["schemas"]["Problem"] & {
@@ -2135,6 +2443,30 @@ export interface components {
                 state: string;
                 /** @description The team that owns it. */
                 team: string;
+            }[];
+            /** @description Gives the next page as `?page_token=`; absent on the last. */
+            next_page_token?: string | null;
+        };
+        /** @description One page of a list. */
+        Page_AppHealth: {
+            /** @description The entries. */
+            items: {
+                /** @description The app. */
+                app: string;
+                /** @description State of the deployment that is under way. */
+                deployment?: string | null;
+                /** @description Where it stands. */
+                health: components["schemas"]["HealthState"];
+                /**
+                 * Format: int32
+                 * @description Instances that answer; of processes other than `web`, those that run.
+                 */
+                ready: number;
+                /**
+                 * Format: int32
+                 * @description Instances that were asked for.
+                 */
+                wanted: number;
             }[];
             /** @description Gives the next page as `?page_token=`; absent on the last. */
             next_page_token?: string | null;
@@ -2552,8 +2884,10 @@ export interface components {
                 public_key: string;
                 /** @description What it may do. */
                 role: string;
-                /** @description The team whose apps it may push to. */
-                team: string;
+                /** @description The team whose apps it may push to; nothing where it acts as a user. */
+                team?: string | null;
+                /** @description The user it acts as, with no more than its role. */
+                user?: string | null;
             }[];
             /** @description Gives the next page as `?page_token=`; absent on the last. */
             next_page_token?: string | null;
@@ -2651,6 +2985,8 @@ export interface components {
         Page_TokenView: {
             /** @description The entries. */
             items: {
+                /** @description The only apps that it is good for; those that are gone are left out. */
+                apps?: string[] | null;
                 /** @description When it was made. */
                 created_at: components["schemas"]["Timestamp"];
                 expires_at?: null | components["schemas"]["Timestamp"];
@@ -2658,10 +2994,56 @@ export interface components {
                 id: string;
                 /** @description Its name. */
                 name: string;
-                /** @description What it may do. */
+                /** @description What it may do, at most. */
                 role: string;
-                /** @description The team it acts in. */
-                team: string;
+                /** @description What it may be used for: all, deploy or read. */
+                scope: string;
+                /** @description The team it acts in; nothing where it acts as a user. */
+                team?: string | null;
+                /** @description The user it acts as, with no more than its role. */
+                user?: string | null;
+            }[];
+            /** @description Gives the next page as `?page_token=`; absent on the last. */
+            next_page_token?: string | null;
+        };
+        /** @description One page of a list. */
+        Page_UserSessionView: {
+            /** @description The entries. */
+            items: {
+                /** @description What the browser called itself. */
+                agent: string;
+                /** @description When it began. */
+                created_at: components["schemas"]["Timestamp"];
+                /** @description Whether this call was made in it. */
+                current: boolean;
+                /** @description When it ends unless it is used before. */
+                expires_at: components["schemas"]["Timestamp"];
+                /** @description Its id. */
+                id: string;
+                /** @description When it was last used, about. */
+                seen_at: components["schemas"]["Timestamp"];
+                /** @description Where it began. */
+                source_ip?: string | null;
+            }[];
+            /** @description Gives the next page as `?page_token=`; absent on the last. */
+            next_page_token?: string | null;
+        };
+        /** @description One page of a list. */
+        Page_UserView: {
+            /** @description The entries. */
+            items: {
+                /** @description When the user was made. */
+                created_at: components["schemas"]["Timestamp"];
+                /** @description Whether a password was chosen. */
+                has_password: boolean;
+                /** @description The id. */
+                id: string;
+                /** @description The name. */
+                name: string;
+                /** @description active or disabled. */
+                state: string;
+                /** @description The roles, by team. */
+                teams: components["schemas"]["TeamRole"][];
             }[];
             /** @description Gives the next page as `?page_token=`; absent on the last. */
             next_page_token?: string | null;
@@ -2840,6 +3222,29 @@ export interface components {
                 [key: string]: number;
             };
         };
+        /** @description Who the caller is, and what they may do. */
+        SessionView: {
+            /** @description Whether the caller manages the platform and acts in every team. */
+            admin: boolean;
+            ends_at?: null | components["schemas"]["Timestamp"];
+            expires_at?: null | components["schemas"]["Timestamp"];
+            /** @description Whether the user has a password. */
+            has_password: boolean;
+            /** @description The id of the session; nothing where the caller has none, but an access token. */
+            id?: string | null;
+            /** @description Whether this session may choose a password without the one before, which it should do first. */
+            may_set_password: boolean;
+            /** @description The name that stands in events. */
+            name: string;
+            /** @description What may be done with the platform itself: `read`, `manage_platform`. */
+            platform: string[];
+            /** @description Where things go for which no team is named. */
+            team: string;
+            /** @description What may be done in each team. */
+            teams: components["schemas"]["TeamRights"][];
+            /** @description The name of the user; nothing where it is a team's token. */
+            user?: string | null;
+        };
         /** @description Another order. */
         SetBuildpackOrder: {
             /** @description As in [`BuildpackOrder`]; without any, the usual ones are tried again. */
@@ -2858,6 +3263,22 @@ export interface components {
             blocks: components["schemas"]["ViewBlock"][];
             /** @description The page. */
             page: components["schemas"]["ExtensionPage"];
+        };
+        /** @description Signs in: with `user` and `password`, or with the secret of a `link`. */
+        SignIn: {
+            /** @description What follows the `#` of a link. */
+            link?: string | null;
+            /** @description The password. */
+            password?: string | null;
+            /** @description The name. */
+            user?: string | null;
+        };
+        /** @description A link that signs a user in, once. */
+        SignInLink: {
+            /** @description When it is good no more. */
+            expires_at: components["schemas"]["Timestamp"];
+            /** @description Where to open it. What follows the `#` is secret, and is sent to nobody by following it. */
+            url: string;
         };
         /** @description A terminal's size. */
         Size: {
@@ -2887,6 +3308,22 @@ export interface components {
             /** @description `run` or `build`. */
             part: string;
         };
+        /** @description What the caller may do in a team. */
+        TeamRights: {
+            /** @description What it allows: `read`, `deploy`, `change`, … */
+            may: string[];
+            /** @description The role there. */
+            role: string;
+            /** @description The team. */
+            team: string;
+        };
+        /** @description A role in a team. */
+        TeamRole: {
+            /** @description viewer, developer, operator or admin; an admin in one team acts in every team. */
+            role: string;
+            /** @description The team. */
+            team: string;
+        };
         /** @description A team. */
         TeamView: {
             /** @description Its id. */
@@ -2905,6 +3342,8 @@ export interface components {
         };
         /** @description A token, without its secret. */
         TokenView: {
+            /** @description The only apps that it is good for; those that are gone are left out. */
+            apps?: string[] | null;
             /** @description When it was made. */
             created_at: components["schemas"]["Timestamp"];
             expires_at?: null | components["schemas"]["Timestamp"];
@@ -2912,10 +3351,53 @@ export interface components {
             id: string;
             /** @description Its name. */
             name: string;
-            /** @description What it may do. */
+            /** @description What it may do, at most. */
             role: string;
-            /** @description The team it acts in. */
-            team: string;
+            /** @description What it may be used for: all, deploy or read. */
+            scope: string;
+            /** @description The team it acts in; nothing where it acts as a user. */
+            team?: string | null;
+            /** @description The user it acts as, with no more than its role. */
+            user?: string | null;
+        };
+        /** @description A user who was just made, with the link to begin with. */
+        UserCreated: {
+            /** @description The link; it is not stored and cannot be shown again. */
+            link: components["schemas"]["SignInLink"];
+            /** @description The user. */
+            user: components["schemas"]["UserView"];
+        };
+        /** @description A session of a user. */
+        UserSessionView: {
+            /** @description What the browser called itself. */
+            agent: string;
+            /** @description When it began. */
+            created_at: components["schemas"]["Timestamp"];
+            /** @description Whether this call was made in it. */
+            current: boolean;
+            /** @description When it ends unless it is used before. */
+            expires_at: components["schemas"]["Timestamp"];
+            /** @description Its id. */
+            id: string;
+            /** @description When it was last used, about. */
+            seen_at: components["schemas"]["Timestamp"];
+            /** @description Where it began. */
+            source_ip?: string | null;
+        };
+        /** @description A user. */
+        UserView: {
+            /** @description When the user was made. */
+            created_at: components["schemas"]["Timestamp"];
+            /** @description Whether a password was chosen. */
+            has_password: boolean;
+            /** @description The id. */
+            id: string;
+            /** @description The name. */
+            name: string;
+            /** @description active or disabled. */
+            state: string;
+            /** @description The roles, by team. */
+            teams: components["schemas"]["TeamRole"][];
         };
         /**
          * @description A part of a page. Extensions give it in this form, and a field that its type does not have is
@@ -4059,6 +4541,93 @@ export interface operations {
             };
         };
     };
+    list_app_health: {
+        parameters: {
+            query?: {
+                /** @description Most entries; 50 when absent, 200 at most. */
+                limit?: number;
+                /** @description `next_page_token` of the page before. */
+                page_token?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_AppHealth"];
+                };
+            };
+            /** @description The request is not understood. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing or wrong. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token's role may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or the caller may not know of it. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description As things are, it cannot be done. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other refusal or failure. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_apps: {
         parameters: {
             query?: {
@@ -4931,7 +5500,10 @@ export interface operations {
     };
     show_config: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Only the variable of this name. */
+                name?: string;
+            };
             header?: never;
             path: {
                 app: string;
@@ -5839,6 +6411,109 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Page_LogLine"];
                     "text/event-stream": string;
+                };
+            };
+            /** @description The request is not understood. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing or wrong. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token's role may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or the caller may not know of it. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description As things are, it cannot be done. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other refusal or failure. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    app_measures: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Names of measures, with commas between them; all of them when absent.
+                 * @example cpu,memory,requests,latency_p95
+                 */
+                names?: string;
+                /**
+                 * @description Since when: RFC 3339, a day, or how long ago; an hour before the end when absent.
+                 * @example 2h
+                 */
+                from?: string;
+                /** @description Until when; now when absent. */
+                to?: string;
+                /**
+                 * @description The time from one point to the next, such as `30s` or `5m`. It is lengthened so that there
+                 *     are 1,000 points at most, and to what was kept: 10 s for a day, 5 min for 30 days.
+                 * @example 30s
+                 */
+                step?: string;
+            };
+            header?: never;
+            path: {
+                app: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MeasuresView"];
                 };
             };
             /** @description The request is not understood. */
@@ -9927,6 +10602,107 @@ export interface operations {
             };
         };
     };
+    host_measures: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Names of measures, with commas between them; all of them when absent.
+                 * @example cpu,memory,requests,latency_p95
+                 */
+                names?: string;
+                /**
+                 * @description Since when: RFC 3339, a day, or how long ago; an hour before the end when absent.
+                 * @example 2h
+                 */
+                from?: string;
+                /** @description Until when; now when absent. */
+                to?: string;
+                /**
+                 * @description The time from one point to the next, such as `30s` or `5m`. It is lengthened so that there
+                 *     are 1,000 points at most, and to what was kept: 10 s for a day, 5 min for 30 days.
+                 * @example 30s
+                 */
+                step?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MeasuresView"];
+                };
+            };
+            /** @description The request is not understood. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing or wrong. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token's role may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or the caller may not know of it. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description As things are, it cannot be done. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other refusal or failure. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     info: {
         parameters: {
             query?: never;
@@ -10012,6 +10788,8 @@ export interface operations {
     list_keys: {
         parameters: {
             query?: {
+                /** @description Only those that act as the user who asks. */
+                mine?: boolean;
                 /** @description Most entries; 50 when absent, 200 at most. */
                 limit?: number;
                 /** @description `next_page_token` of the page before. */
@@ -10281,6 +11059,349 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Me"];
                 };
+            };
+            /** @description The request is not understood. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing or wrong. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token's role may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or the caller may not know of it. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description As things are, it cannot be done. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other refusal or failure. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    show_session: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SessionView"];
+                };
+            };
+            /** @description The request is not understood. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing or wrong. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token's role may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or the caller may not know of it. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description As things are, it cannot be done. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other refusal or failure. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    sign_in: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SignIn"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SessionView"];
+                };
+            };
+            /** @description The request is not understood. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing or wrong. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token's role may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or the caller may not know of it. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description As things are, it cannot be done. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong passwords; `Retry-After` says how many seconds to wait. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other refusal or failure. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    sign_out: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It has ended. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request is not understood. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing or wrong. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token's role may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or the caller may not know of it. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description As things are, it cannot be done. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other refusal or failure. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    choose_password: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChoosePassword"];
+            };
+        };
+        responses: {
+            /** @description It is the password now. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description The request is not understood. */
             400: {
@@ -10694,6 +11815,8 @@ export interface operations {
     list_tokens: {
         parameters: {
             query?: {
+                /** @description Only those that act as the user who asks. */
+                mine?: boolean;
                 /** @description Most entries; 50 when absent, 200 at most. */
                 limit?: number;
                 /** @description `next_page_token` of the page before. */
@@ -10876,6 +11999,859 @@ export interface operations {
         requestBody?: never;
         responses: {
             /** @description It is not valid any more. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request is not understood. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing or wrong. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token's role may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or the caller may not know of it. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description As things are, it cannot be done. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other refusal or failure. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_users: {
+        parameters: {
+            query?: {
+                /** @description Most entries; 50 when absent, 200 at most. */
+                limit?: number;
+                /** @description `next_page_token` of the page before. */
+                page_token?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_UserView"];
+                };
+            };
+            /** @description The request is not understood. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing or wrong. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token's role may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or the caller may not know of it. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description As things are, it cannot be done. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other refusal or failure. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_user: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateUser"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserCreated"];
+                };
+            };
+            /** @description The request is not understood. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing or wrong. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token's role may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or the caller may not know of it. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description As things are, it cannot be done. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other refusal or failure. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    show_user: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserView"];
+                };
+            };
+            /** @description The request is not understood. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing or wrong. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token's role may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or the caller may not know of it. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description As things are, it cannot be done. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other refusal or failure. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    remove_user: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description There is no such user any more. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request is not understood. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing or wrong. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token's role may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or the caller may not know of it. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description As things are, it cannot be done. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other refusal or failure. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    change_user: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChangeUser"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserView"];
+                };
+            };
+            /** @description The request is not understood. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing or wrong. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token's role may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or the caller may not know of it. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description As things are, it cannot be done. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other refusal or failure. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_link: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SignInLink"];
+                };
+            };
+            /** @description The request is not understood. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing or wrong. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token's role may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or the caller may not know of it. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description As things are, it cannot be done. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other refusal or failure. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_sessions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_UserSessionView"];
+                };
+            };
+            /** @description The request is not understood. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing or wrong. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token's role may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or the caller may not know of it. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description As things are, it cannot be done. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other refusal or failure. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    end_session: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user: string;
+                session: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It has ended. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request is not understood. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing or wrong. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token's role may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or the caller may not know of it. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description As things are, it cannot be done. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other refusal or failure. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    grant_role: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user: string;
+                team: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GrantRole"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserView"];
+                };
+            };
+            /** @description The request is not understood. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing or wrong. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token's role may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or the caller may not know of it. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description As things are, it cannot be done. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other refusal or failure. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    revoke_role: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user: string;
+                team: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The user has no role there. */
             204: {
                 headers: {
                     [name: string]: unknown;
