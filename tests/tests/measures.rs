@@ -14,6 +14,7 @@ drain_ms_max = 2000
 period_ms = 500
 kept_ms = 600000
 long_period_ms = 2000
+long_kept_ms = 600000
 ";
 
 fn data(platform: &Platform, arguments: &[&str]) -> Value {
@@ -76,19 +77,6 @@ fn an_app_under_load_sees_its_numbers_also_after_the_platform_was_killed() {
         assert!(shown.contains(word), "{shown}");
     }
 
-    let metrics = wait_for("counters for Prometheus", 20, || {
-        let address = format!("http://{}/metrics", platform.api);
-        let client = reqwest::blocking::Client::builder().no_proxy().build().unwrap();
-        let text = client.get(address).bearer_auth(&platform.token).send().unwrap().text().unwrap();
-        let line = "berth_http_requests_total{app=\"shop\",status=\"2xx\"} ";
-        let count = text.lines().find_map(|own| own.strip_prefix(line))?.parse::<f64>().unwrap();
-        (count >= 30.0).then_some(text)
-    });
-    assert!(
-        metrics.contains("berth_instance_memory_bytes{app=\"shop\",process=\"web\""),
-        "{metrics}"
-    );
-
     // What was measured is there again; what came meanwhile is not told twice.
     let from = under_load["from"].as_str().unwrap().to_owned();
     platform.kill();
@@ -104,4 +92,17 @@ fn an_app_under_load_sees_its_numbers_also_after_the_platform_was_killed() {
     let total = |measures: &Value| values(measures, "requests", "").iter().sum::<f64>();
     let (before, after) = (total(&under_load), total(&again));
     assert!(after < before * 2.0 + 200.0, "{before} {after}");
+
+    let metrics = wait_for("counters for Prometheus", 20, || {
+        let address = format!("http://{}/metrics", platform.api);
+        let client = reqwest::blocking::Client::builder().no_proxy().build().unwrap();
+        let text = client.get(address).bearer_auth(&platform.token).send().unwrap().text().unwrap();
+        let line = "berth_http_requests_total{app=\"shop\",status=\"2xx\"} ";
+        let count = text.lines().find_map(|own| own.strip_prefix(line))?.parse::<f64>().unwrap();
+        (count >= 30.0).then_some(text)
+    });
+    assert!(
+        metrics.contains("berth_instance_memory_bytes{app=\"shop\",process=\"web\""),
+        "{metrics}"
+    );
 }
