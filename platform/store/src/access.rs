@@ -3,6 +3,7 @@
 mod caller;
 mod keys;
 mod links;
+mod passwords;
 mod sessions;
 mod teams;
 mod tokens;

@@ -113,7 +113,7 @@ async fn filters_find_what_they_say_and_nothing_else() {
     assert!(list("until=2023-11-14").await.is_empty());
     let people = list("callers_only=true").await;
     assert!(people.iter().all(|event| event["actor"] != "system"), "{people:?}");
-    assert_eq!(kinds(&people), ["app.stopped"]);
+    assert_eq!(kinds(&people), ["session.started", "app.stopped"]);
     for wrong in [
         "since=yesterday",
         "until=2",

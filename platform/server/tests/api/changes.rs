@@ -217,7 +217,7 @@ async fn lists_come_in_pages_without_gaps() {
         ("/v1/apps/hello/deployments?limit=1", 2),
         ("/v1/apps/hello/domains?limit=1", 2),
         ("/v1/apps/hello/instances?all=true&limit=1", 2),
-        ("/v1/tokens?limit=1", 5),
+        ("/v1/tokens?limit=1", 7),
         ("/v1/teams?limit=1", 1),
         ("/v1/apps/hello/builds/{build}/log?limit=1", 2),
     ] {

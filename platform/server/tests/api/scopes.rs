@@ -104,7 +104,7 @@ async fn a_scope_allows_its_verbs_and_no_other() {
         (Verb::ManageDrains, "DELETE", &drain, None),
         (Verb::ManagePlatform, "GET", "/metrics", None),
     ];
-    for (name, scope) in [("reader", Scope::Read), ("deployer", Scope::Deploy)] {
+    for (name, scope) in [("read-only", Scope::Read), ("deployer", Scope::Deploy)] {
         api.limited(name, Role::Admin, scope, None).await;
         for (verb, method, path, body) in &calls {
             let (status, problem) = api.call(name, method, path, body.clone()).await;
@@ -123,7 +123,7 @@ async fn a_limited_token_is_made_for_apps_that_are_there_and_the_teams() {
     let other = api.store.team_by_name(&"other".parse().unwrap()).await.unwrap().unwrap();
     let create = Change::Create { name: "theirs".parse().unwrap(), team: other.id };
     api.store.change(None, &create, None, &by()).await.unwrap();
-    let ask = |apps: Value, scope: &str| json!({"name": "ci", "role": "developer", "apps": apps, "scope": scope});
+    let ask = |apps: Value, scope: &str| json!({"name": "ci-2", "role": "developer", "apps": apps, "scope": scope});
     for (caller, body, expected) in [
         ("owner", ask(json!(["absent"]), "all"), 404),
         ("owner", ask(json!(["theirs"]), "all"), 404),

@@ -18,23 +18,27 @@ const KEY: &str =
 
 /// Operations with a body that take a secret, or would where somebody made a mistake. Each is in
 /// [`give`].
-const TAKES: [&str; 9] = [
+const TAKES: [&str; 11] = [
     "PATCH /v1/apps/{app}/config",
     "POST /v1/addons",
     "POST /v1/apps/{app}/plan",
     "POST /v1/apps/{app}/runs",
     "POST /v1/drains",
     "POST /v1/keys",
+    "POST /v1/session",
+    "POST /v1/session/password",
     "POST /v1/tokens",
     "PUT /v1/apps/{app}/scale",
     "PUT /v1/extensions/{extension}/secrets/{secret}",
 ];
 
 /// The others: names, numbers and choices that are shown to everybody who sees the thing.
-const TAKES_NONE: [&str; 17] = [
+const TAKES_NONE: [&str; 21] = [
     "PATCH /v1/apps/{app}",
+    "PATCH /v1/users/{user}",
     "POST /v1/addons/{addon}/attachments",
     "POST /v1/addons/{addon}/restore",
+    "POST /v1/alerts",
     "POST /v1/apps",
     "POST /v1/apps/{app}/domains",
     "POST /v1/apps/{app}/rollback",
@@ -46,9 +50,11 @@ const TAKES_NONE: [&str; 17] = [
     "POST /v1/extensions/{extension}/replay",
     "POST /v1/extensions/disable",
     "POST /v1/teams",
+    "POST /v1/users",
     "PUT /v1/buildpack-order",
     "PUT /v1/extensions/{extension}/apps",
     "PUT /v1/extensions/{extension}/config",
+    "PUT /v1/users/{user}/teams/{team}",
 ];
 
 #[derive(Clone, Default)]
@@ -135,6 +141,28 @@ async fn give(api: &Api) -> BTreeSet<&'static str> {
             "/v1/apps/hello/runs",
             vec![json!({"command": ["login", "--password", MARK]}), json!({"command": MARK})],
         ),
+        (
+            "POST /v1/session",
+            "/v1/session",
+            vec![
+                json!({"user": "anna", "password": MARK}),
+                json!({"user": MARK, "password": MARK}),
+                json!({"link": MARK}),
+                json!({"link": [MARK]}),
+                json!({ MARK: MARK }),
+            ],
+        ),
+        (
+            "POST /v1/session/password",
+            "/v1/session/password",
+            vec![
+                json!({"new": &MARK[..4]}),
+                json!({"new": MARK.repeat(100)}),
+                json!({"new": [MARK]}),
+                json!({"new": format!("{MARK}, and more of it")}),
+                json!({"new": format!("{MARK}, and another one"), "current": MARK}),
+            ],
+        ),
         ("POST /v1/tokens", "/v1/tokens", vec![json!({"name": "x", "role": MARK})]),
         (
             "POST /v1/keys",
@@ -172,7 +200,7 @@ async fn give(api: &Api) -> BTreeSet<&'static str> {
         let method = operation.split_once(' ').unwrap().0;
         for body in bodies {
             // Who may, who may not, and who does not see it.
-            for caller in ["other", "viewer", "admin"] {
+            for caller in ["other", "viewer", "admin", "session"] {
                 let (status, answer) = api.call(caller, method, path, Some(body.clone())).await;
                 assert!(!status.is_server_error(), "{operation} as {caller}: {answer}");
             }

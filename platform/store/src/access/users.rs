@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use berth_model::{PrincipalId, Role, SessionId, TeamId, UserId, UserName};
+use berth_model::{PrincipalId, Role, TeamId, UserId, UserName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnection;
@@ -153,7 +153,12 @@ async fn put_role(
     Ok(())
 }
 
-fn event(kind: &'static str, user: &User, before: Value, after: Value) -> NewEvent<'static> {
+pub(super) fn event(
+    kind: &'static str,
+    user: &User,
+    before: Value,
+    after: Value,
+) -> NewEvent<'static> {
     NewEvent { kind, subject: user.id.to_string(), app: None, team: None, before, after }
 }
 
@@ -366,51 +371,5 @@ impl Store {
             after: told(role),
         };
         write.finish(event).await.map(drop)
-    }
-
-    /// Sets a user's password, in the PHC string format; the sessions end but the one that may stay,
-    /// and a link is worth nothing. With `was`, only while the password is that one.
-    ///
-    /// # Errors
-    /// `Missing`, and what the database says. `false` when somebody else was faster.
-    pub async fn set_password(
-        &self,
-        id: UserId,
-        password: &str,
-        was: Option<&str>,
-        stays: SessionId,
-        by: &By,
-    ) -> Result<bool, StoreError> {
-        let mut write = self.write(by).await?;
-        let user = by_id(write.db(), id).await?;
-        let session = super::sessions::by_id(write.db(), stays).await?;
-        let may = match was {
-            Some(was) => user.password.as_deref() == Some(was),
-            None => session.is_some_and(|session| session.sets_password),
-        };
-        if !may {
-            return Ok(false);
-        }
-        sqlx::query("UPDATE users SET password = $2 WHERE id = $1")
-            .bind(id.to_string())
-            .bind(password)
-            .execute(write.db())
-            .await?;
-        sqlx::query("DELETE FROM sessions WHERE user_id = $1 AND id <> $2")
-            .bind(id.to_string())
-            .bind(stays.to_string())
-            .execute(write.db())
-            .await?;
-        sqlx::query("UPDATE sessions SET sets_password = 0 WHERE id = $1")
-            .bind(stays.to_string())
-            .execute(write.db())
-            .await?;
-        sqlx::query("DELETE FROM sign_in_links WHERE user_id = $1")
-            .bind(id.to_string())
-            .execute(write.db())
-            .await?;
-        let after = json!({ "name": user.name });
-        write.finish(event("user.password", &user, Value::Null, after)).await?;
-        Ok(true)
     }
 }
