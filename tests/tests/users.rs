@@ -99,7 +99,7 @@ fn the_first_link_leads_to_an_administrator_who_invites_others() {
             String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
         )
     };
-    let (code, text) = as_anna(&["apps", "create", "hers"]);
+    let (code, text) = as_anna(&["apps", "create", "hers", "--no-remote"]);
     assert_eq!(code, Some(0), "{text}");
     let (code, text) = as_anna(&["users", "list"]);
     assert!(code == Some(1) && text.contains("admin"), "{text}");
@@ -152,7 +152,7 @@ struct Kind {
 /// Makes each kind of caller of the table, in its order.
 fn kinds(platform: &Platform, folder: &Path) -> Vec<Kind> {
     platform.must(&["teams", "create", "blue"]);
-    platform.must(&["apps", "create", "elsewhere"]);
+    platform.must(&["apps", "create", "elsewhere", "--no-remote"]);
     let key = |name: &str| {
         let folder = folder.join(name);
         std::fs::create_dir(&folder).unwrap();
