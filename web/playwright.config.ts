@@ -18,6 +18,7 @@ export default defineConfig({
 		baseURL: process.env.BERTH_API,
 		viewport: { width: 1280, height: 800 },
 		colorScheme: 'light',
+		actionTimeout: 15_000,
 		trace: 'retain-on-failure',
 		launchOptions: {
 			executablePath: '/usr/bin/chromium',

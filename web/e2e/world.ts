@@ -54,6 +54,8 @@ export async function link(user: string, role: string): Promise<string> {
 export async function signIn(page: Page, user: string, role: string) {
 	await page.goto((await link(user, role)).replace(/^https?:\/\/[^/]+/, API));
 	await expect(page.getByRole('navigation', { name: 'Main' })).toBeVisible();
+	// A link leads to a password first.
+	await page.goto('/apps');
 }
 
 /** A person's git repository. */
