@@ -18,7 +18,9 @@ use rustix::net::{
 use crate::connection::{Connection, Woken};
 use crate::context::Context;
 use crate::failure::{Because, Failure};
-use crate::{down, exec, gc, instances, layers, measures, stack, start, stop, tool, volumes, worker};
+use crate::{
+    down, exec, gc, instances, layers, measures, stack, start, stop, tool, volumes, worker,
+};
 
 /// What a verb gives: its last reply with descriptors.
 pub(crate) type Answer = Result<(Reply, Vec<OwnedFd>), Failure>;

@@ -2,20 +2,20 @@
 
 mod access;
 mod audit;
-mod measures;
 mod author;
 mod buildpack;
 mod ext;
+mod measures;
 mod verbs;
 
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use access::*;
 pub(crate) use audit::*;
-pub(crate) use measures::*;
 pub(crate) use author::*;
 pub(crate) use buildpack::*;
 pub(crate) use ext::*;
+pub(crate) use measures::*;
 pub(crate) use verbs::*;
 
 /// Deploy and run apps on Berth

@@ -24,9 +24,9 @@ use berth_api::{DeploymentView, Page};
 use serde::de::DeserializeOwned;
 
 use crate::arguments::{
-    Addons, Alerts, App, Apps, Arguments, Audit, AuditList, Buildpack, BuildpackOperator, Builds, Command,
-    Config, Domains, Drains, Ext, Keys, Operator, OrList, Releases, Stacks, Teams, Tokens, Users,
-    Volumes,
+    Addons, Alerts, App, Apps, Arguments, Audit, AuditList, Buildpack, BuildpackOperator, Builds,
+    Command, Config, Domains, Drains, Ext, Keys, Operator, OrList, Releases, Stacks, Teams, Tokens,
+    Users, Volumes,
 };
 use crate::client::{Client, segment};
 use crate::failure::Failure;

@@ -126,8 +126,7 @@ fn wants_gzip(headers: &HeaderMap) -> bool {
     accepted.unwrap_or_default().split(',').any(|one| {
         let mut parts = one.split(';').map(str::trim);
         let refused = |parameter: &str| parameter.trim_start_matches("q=").parse() == Ok(0.0_f32);
-        parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"))
-            && !parts.any(refused)
+        parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip")) && !parts.any(refused)
     })
 }
 

@@ -59,8 +59,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::attempts::Attempts;
-use crate::measures::Measures;
 use crate::config::ConsoleConfig;
+use crate::measures::Measures;
 use crate::passwords::SignIn;
 
 pub use actions::{

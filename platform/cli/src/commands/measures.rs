@@ -29,8 +29,7 @@ pub(crate) async fn stats(command: Stats, client: &Client, output: &Output) -> R
     }
     let measures: MeasuresView = client.get(&path).await?;
     output.value(&measures, |measures| {
-        let rows: Vec<Vec<String>> =
-            measures.series.iter().filter_map(|series| row(series)).collect();
+        let rows: Vec<Vec<String>> = measures.series.iter().filter_map(row).collect();
         if rows.is_empty() {
             output.note("Nothing was measured in that time; the first values come within seconds.");
         }

@@ -44,8 +44,15 @@ impl LogWriter {
     /// The file cannot be opened or read. A full disk is no error.
     pub fn open(folder: &Path, limits: LogLimits) -> io::Result<Self> {
         let folder = folder.to_path_buf();
-        let mut writer =
-            Self { folder, limits, file: None, bytes: 0, seq: 0, dropped: 0, held: Held::default() };
+        let mut writer = Self {
+            folder,
+            limits,
+            file: None,
+            bytes: 0,
+            seq: 0,
+            dropped: 0,
+            held: Held::default(),
+        };
         writer.append()?;
         writer.seq = writer.last_seq()?;
         writer.end_torn_line()?;
@@ -108,14 +115,7 @@ impl LogWriter {
         self.mark(End::Closed);
     }
 
-    fn record(
-        &mut self,
-        attempt: u32,
-        stream: LogStream,
-        at_ns: i64,
-        text: &[u8],
-        partial: bool,
-    ) {
+    fn record(&mut self, attempt: u32, stream: LogStream, at_ns: i64, text: &[u8], partial: bool) {
         let line = String::from_utf8_lossy(text).into_owned();
         let mut record = LogLine { seq: self.seq + 1, at_ns, attempt, stream, line, partial };
         let mut bytes = encoded(&record);

@@ -29,8 +29,7 @@ pub(super) async fn list_addons(
 ) -> Result<Json<Page<AddonView>>, ApiError> {
     let visible = call.listed(Verb::Read)?;
     let wanted = query.wanted()?;
-    let rows =
-        call.store().addons(visible, wanted.after(), wanted.limit_and_one()).await?;
+    let rows = call.store().addons(visible, wanted.after(), wanted.limit_and_one()).await?;
     let page = wanted.page(rows, |app| app.name.to_string());
     let mut items = Vec::with_capacity(page.items.len());
     for app in &page.items {

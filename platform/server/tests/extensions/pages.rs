@@ -286,6 +286,13 @@ async fn a_panel_is_shown_to_who_sees_the_app_with_what_they_may_know_of_it() {
     assert_eq!((status.as_u16(), &hidden["detail"]), (404, &json!("there is no app 'hello'")));
     assert_eq!(absent["detail"], "there is no app 'holle'");
     assert_eq!(api.world.health(ID).count(), before);
+    // A token for one app sees its panel, and no page.
+    let hello = api.world.store.app_by_name(&"hello".parse().unwrap()).await.unwrap().unwrap();
+    let whole = NewToken::of_team("of one app".to_owned(), hello.team, Role::Operator);
+    let new = NewToken { apps: Some([hello.id].into()), ..whole };
+    let (_, limited) = api.world.store.create_token(&new, &by()).await.unwrap();
+    assert_eq!(api.get_as(&limited, &format!("{PAGES}/panel?app=hello")).await.0, 200);
+    assert_eq!(api.get_as(&limited, &format!("{PAGES}/main")).await.0, 403);
     // A page and a panel are asked for as what they are.
     for (path, status) in
         [("main?app=hello", 422), ("panel", 422), ("other", 404), ("panel?apq=hello", 400)]

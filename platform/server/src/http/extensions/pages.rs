@@ -2,7 +2,8 @@
 //!
 //! Who sees an extension in the list sees its pages. A panel is shown to who sees the app, and only
 //! where the extension is for that app; an app that the caller may not see is as if it were not
-//! there.
+//! there. A token for some apps is shown panels alone: what an extension heard of other apps may
+//! stand on its pages.
 
 use axum::Json;
 use berth_api::{ExtensionPage, Page, PagePlace, ShownPage};
@@ -72,6 +73,11 @@ pub(in crate::http) async fn show_extension_page(
         .find(|page| page.id == name)
         .ok_or_else(|| ApiError::not_found("page", &name))?;
     let of = match (page.place, &app) {
+        (PagePlace::Platform, None) if call.caller.apps.is_some() => {
+            return Err(ApiError::forbidden(
+                "your token is for some apps, and this page may tell of others",
+            ));
+        }
         (PagePlace::Platform, None) => None,
         (PagePlace::App, Some(app)) => Some(panel(&call, app).await?),
         (PagePlace::Platform, Some(_)) => {
