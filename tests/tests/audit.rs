@@ -1,7 +1,7 @@
 //! Who did what, when and from where, asked with the CLI of the real platform.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 

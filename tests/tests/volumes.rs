@@ -2,9 +2,8 @@
 //! the platform's own processes, and goes only when somebody says so.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use acceptance::platform::programs;
 use acceptance::{Platform, Repository, wait_for};
 
 /// Appends what it is told to `/data/rows`, and tells of its own life there.

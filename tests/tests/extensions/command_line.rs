@@ -2,10 +2,9 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use acceptance::Platform;
-use acceptance::platform::programs;
 use nix::pty::{Winsize, openpty};
 
 use super::policies::endless;

@@ -15,7 +15,7 @@ mod registry;
 mod webhook;
 
 use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use acceptance::platform::programs;
 use acceptance::{Platform, Repository, Scene, wait_for};

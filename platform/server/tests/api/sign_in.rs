@@ -17,7 +17,7 @@ impl Api {
     }
 
     /// A request from a page of the console, with a cookie.
-    fn from_page(&self, cookie: &str, method: &str, path: &str) -> RequestBuilder {
+    fn by_cookie(&self, cookie: &str, method: &str, path: &str) -> RequestBuilder {
         self.request("nobody", method, path)
             .header("cookie", format!("berth-session={cookie}"))
             .header("origin", self.origin())
@@ -30,7 +30,7 @@ impl Api {
 
     /// Lets the user of a session choose a password.
     async fn choose(&self, cookie: &str, body: Value) -> StatusCode {
-        let request = self.from_page(cookie, "POST", "/v1/session/password").json(&body);
+        let request = self.by_cookie(cookie, "POST", "/v1/session/password").json(&body);
         request.send().await.unwrap().status()
     }
 }
@@ -87,11 +87,11 @@ async fn a_new_password_ends_the_other_sessions_and_links() {
     let link = api.must("admin", "POST", "/v1/users/anna/link", None).await;
     let other = api.sign_in(json!({"user": "anna", "password": PASSWORD})).await;
     let other = cookie_of(&other);
-    assert_eq!(status(api.from_page(&api.cookie, "GET", "/v1/session")).await, 200);
+    assert_eq!(status(api.by_cookie(&api.cookie, "GET", "/v1/session")).await, 200);
     let change = json!({"new": "another one entirely", "current": PASSWORD});
     assert_eq!(api.choose(&other, change).await, 204);
-    assert_eq!(status(api.from_page(&api.cookie, "GET", "/v1/session")).await, 401);
-    assert_eq!(status(api.from_page(&other, "GET", "/v1/session")).await, 200);
+    assert_eq!(status(api.by_cookie(&api.cookie, "GET", "/v1/session")).await, 401);
+    assert_eq!(status(api.by_cookie(&other, "GET", "/v1/session")).await, 200);
     let (_, secret) = link["url"].as_str().unwrap().split_once('#').unwrap();
     assert_eq!(api.sign_in(json!({"link": secret})).await.status(), 401);
 }
@@ -99,7 +99,7 @@ async fn a_new_password_ends_the_other_sessions_and_links() {
 #[tokio::test]
 async fn a_session_tells_what_may_be_done_and_ends_when_one_signs_out() {
     let api = Api::start().await;
-    let answer = api.from_page(&api.cookie, "GET", "/v1/session").send().await.unwrap();
+    let answer = api.by_cookie(&api.cookie, "GET", "/v1/session").send().await.unwrap();
     let session: Value = answer.json().await.unwrap();
     let rights = &session["teams"][0];
     assert_eq!((&rights["team"], &rights["role"]), (&json!("default"), &json!("operator")));
@@ -112,10 +112,10 @@ async fn a_session_tells_what_may_be_done_and_ends_when_one_signs_out() {
     assert_eq!((&admin["user"], &admin["admin"]), (&Value::Null, &json!(true)));
     assert_eq!(admin["teams"].as_array().unwrap().len(), 2, "an admin acts in every team");
 
-    let out = api.from_page(&api.cookie, "DELETE", "/v1/session").send().await.unwrap();
+    let out = api.by_cookie(&api.cookie, "DELETE", "/v1/session").send().await.unwrap();
     assert_eq!(out.status(), 204);
     assert!(out.headers()["set-cookie"].to_str().unwrap().contains("Max-Age=0"));
-    assert_eq!(status(api.from_page(&api.cookie, "GET", "/v1/session")).await, 401);
+    assert_eq!(status(api.by_cookie(&api.cookie, "GET", "/v1/session")).await, 401);
 }
 
 #[tokio::test]
@@ -147,7 +147,7 @@ async fn a_cookie_changes_nothing_for_a_page_of_another_origin() {
         }
         assert_eq!(status(login).await, 403, "{origin:?}");
     }
-    let form = api.from_page(&api.cookie, "POST", "/v1/apps");
+    let form = api.by_cookie(&api.cookie, "POST", "/v1/apps");
     let form = form.header("content-type", "text/plain").body(r#"{"name": "evil"}"#);
     assert_eq!(status(form).await, 415);
     assert_eq!(
@@ -219,7 +219,7 @@ async fn guessing_is_slowed_whether_the_name_is_there_or_not() {
         assert_eq!(answer.headers()["retry-after"], "1");
     }
     // Who is signed in, and who has a token or a link, is not locked out by that.
-    assert_eq!(status(api.from_page(&api.cookie, "GET", "/v1/session")).await, 200);
+    assert_eq!(status(api.by_cookie(&api.cookie, "GET", "/v1/session")).await, 200);
     let link = api.must("admin", "POST", "/v1/users/anna/link", None).await;
     let (_, secret) = link["url"].as_str().unwrap().split_once('#').unwrap();
     assert_eq!(api.sign_in(json!({"link": secret})).await.status(), 200);
@@ -250,7 +250,7 @@ async fn a_disabled_user_does_nothing_with_anything() {
     let api = Api::start().await;
     assert_eq!(api.choose(&api.cookie, json!({"new": PASSWORD})).await, 204);
     let body = json!({"name": "mine", "mine": true});
-    let made = api.from_page(&api.cookie, "POST", "/v1/tokens").json(&body).send().await.unwrap();
+    let made = api.by_cookie(&api.cookie, "POST", "/v1/tokens").json(&body).send().await.unwrap();
     assert_eq!(made.status(), 201);
     let made: Value = made.json().await.unwrap();
     let token = made["secret"].as_str().unwrap();
@@ -267,7 +267,7 @@ async fn a_disabled_user_does_nothing_with_anything() {
     let disable = json!({"state": "disabled"});
     api.must("admin", "PATCH", "/v1/users/anna", Some(disable)).await;
     assert_eq!(status(me()).await, 401);
-    assert_eq!(status(api.from_page(&api.cookie, "GET", "/v1/session")).await, 401);
+    assert_eq!(status(api.by_cookie(&api.cookie, "GET", "/v1/session")).await, 401);
     let answer = api.sign_in(json!({"user": "anna", "password": PASSWORD})).await;
     assert_eq!(answer.status(), 401);
     let (status_of_link, _) = api.call("admin", "POST", "/v1/users/anna/link", None).await;
@@ -280,7 +280,7 @@ async fn a_disabled_user_does_nothing_with_anything() {
 
     api.must("admin", "PATCH", "/v1/users/anna", Some(json!({"state": "active"}))).await;
     assert_eq!(status(me()).await, 200, "the token was only asleep");
-    assert_eq!(status(api.from_page(&api.cookie, "GET", "/v1/session")).await, 401);
+    assert_eq!(status(api.by_cookie(&api.cookie, "GET", "/v1/session")).await, 401);
     api.must("admin", "DELETE", "/v1/users/anna", None).await;
     assert_eq!(status(me()).await, 401);
 }
@@ -329,27 +329,27 @@ async fn a_session_ends_when_it_is_not_used_and_at_last_in_any_case() {
 async fn each_sees_and_ends_the_own_sessions_and_nobody_elses() {
     let api = Api::start().await;
     let (bert, session) = signed_in(&api.store, "bert", None).await;
-    let own = api.from_page(&bert, "GET", "/v1/users/bert/sessions").send().await.unwrap();
+    let own = api.by_cookie(&bert, "GET", "/v1/users/bert/sessions").send().await.unwrap();
     let own: Value = own.json().await.unwrap();
     assert_eq!(
         (&own["items"][0]["current"], &own["items"][0]["agent"]),
         (&json!(true), &json!("a browser"))
     );
-    assert_eq!(status(api.from_page(&bert, "GET", "/v1/users/anna/sessions")).await, 403);
+    assert_eq!(status(api.by_cookie(&bert, "GET", "/v1/users/anna/sessions")).await, 403);
     let path = format!("/v1/users/bert/sessions/{}", api.session);
-    assert_eq!(status(api.from_page(&bert, "DELETE", &path)).await, 404, "anna's is not bert's");
+    assert_eq!(status(api.by_cookie(&bert, "DELETE", &path)).await, 404, "anna's is not bert's");
     let path = format!("/v1/users/bert/sessions/{session}");
-    assert_eq!(status(api.from_page(&bert, "DELETE", &path)).await, 204);
-    assert_eq!(status(api.from_page(&bert, "GET", "/v1/session")).await, 401);
+    assert_eq!(status(api.by_cookie(&bert, "DELETE", &path)).await, 204);
+    assert_eq!(status(api.by_cookie(&bert, "GET", "/v1/session")).await, 401);
 }
 
 #[tokio::test]
 async fn a_role_that_is_taken_is_gone_at_once() {
     let api = Api::start().await;
-    assert_eq!(status(api.from_page(&api.cookie, "GET", "/v1/apps/hello")).await, 200);
+    assert_eq!(status(api.by_cookie(&api.cookie, "GET", "/v1/apps/hello")).await, 200);
     api.must("admin", "DELETE", "/v1/users/anna/teams/default", None).await;
-    assert_eq!(status(api.from_page(&api.cookie, "GET", "/v1/apps/hello")).await, 404);
-    let list = api.from_page(&api.cookie, "GET", "/v1/apps").send().await.unwrap();
+    assert_eq!(status(api.by_cookie(&api.cookie, "GET", "/v1/apps/hello")).await, 404);
+    let list = api.by_cookie(&api.cookie, "GET", "/v1/apps").send().await.unwrap();
     assert_eq!(list.json::<Value>().await.unwrap()["items"], json!([]));
 }
 
