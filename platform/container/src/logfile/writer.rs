@@ -153,6 +153,7 @@ impl LogWriter {
     fn rotate(&mut self) {
         self.mark(End::Rotated);
         self.file = None;
+        self.bytes = 0;
         for age in (0..self.limits.files_max).rev() {
             let from = self.folder.join(file_name(age));
             if age + 1 >= self.limits.files_max {
