@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -110,12 +110,12 @@ fn a_query_waits_for_a_busy_name_service_behind_all_that_an_app_may_ask() {
     let platform = Platform::start();
     let _app = Looker::deploy(&scene, &platform);
     let router = router_of(&platform).unwrap();
-    // As one that gets no processor.
-    rustix::process::kill_process(router, rustix::process::Signal::STOP).unwrap();
     let asks = "import socket\n\
                 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
                 at = (open('/etc/resolv.conf').read().split()[1], 53)\n\
                 q = lambda id, name: id + b'\\x01\\x00\\x00\\x01' + bytes(6) + name + b'\\x00\\x00\\x01\\x00\\x01'\n\
+                print('there', flush=True)\n\
+                input()\n\
                 for _ in range(450):\n    s.sendto(q(b'\\x00\\x01', b'\\x04slow\\x07example'), at)\n\
                 one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
                 one.settimeout(10)\n\
@@ -124,8 +124,12 @@ fn a_query_waits_for_a_busy_name_service_behind_all_that_an_app_may_ask() {
                 print('answered' if one.recv(512)[:2] == b'\\x00\\x02' else 'no answer')\n";
     let command = ["run", "--app", "looker", "python3", "-c", asks];
     let mut asking = platform.command(&platform.token, &command);
-    let mut asking = asking.stdout(Stdio::piped()).spawn().unwrap();
+    let mut asking = asking.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(asking.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "there");
+    // As one that gets no processor.
+    rustix::process::kill_process(router, rustix::process::Signal::STOP).unwrap();
+    asking.stdin.take().unwrap().write_all(b"go\n").unwrap();
     assert_eq!(lines.next().unwrap().unwrap(), "asked");
     rustix::process::kill_process(router, rustix::process::Signal::CONT).unwrap();
     assert_eq!(lines.next().unwrap().unwrap(), "answered");

@@ -170,7 +170,9 @@ fn kinds(platform: &Platform, folder: &Path) -> Vec<Kind> {
     ] {
         let key = key(name);
         platform.must(&["keys", "add", name, &public(&key), "--role", role, "--team", team]);
-        let token = token(platform, &["--name", name, "--role", role, "--team", team]);
+        // The first start made one that is called admin.
+        let called = format!("the {name}");
+        let token = token(platform, &["--name", &called, "--role", role, "--team", team]);
         kinds.push(Kind { name, token, key: Some(key) });
     }
     for name in ["user", "disabled"] {

@@ -56,8 +56,8 @@ impl Call {
     /// What lists have for the caller that are of those only who may do this in a team.
     pub(crate) fn listed(&self, verb: Verb) -> Result<Visible, ApiError> {
         let visible = self.caller.visible_with(verb);
-        let none = visible.teams().is_some_and(std::collections::BTreeSet::is_empty);
-        if verb != Verb::Read && (none || self.caller.apps.is_some()) {
+        let nowhere = !self.caller.may_somewhere(verb);
+        if verb != Verb::Read && (nowhere || self.caller.apps.is_some()) {
             self.may(verb, &Resource::OfTeam(self.caller.team), || {
                 ApiError::forbidden(format!("you may not {} in any team", verb.words()))
             })?;

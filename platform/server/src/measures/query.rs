@@ -318,7 +318,7 @@ mod tests {
         ] {
             let steps = steps(hours * HOUR_MS, hours * HOUR_MS, None);
             assert_eq!((steps.resolution, steps.step_ms()), (resolution, step_s * 1000), "{hours}");
-            assert!(steps.count <= POINTS_MAX && steps.count > 300, "{hours}: {}", steps.count);
+            assert!(steps.count <= POINTS_MAX && steps.count >= 300, "{hours}: {}", steps.count);
             assert_eq!(steps.from_ms % i64::try_from(steps.step_ms()).unwrap(), 0);
         }
     }

@@ -85,6 +85,13 @@ impl Log {
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
+
+    /// Its last errors.
+    fn end(&self) -> String {
+        let text = self.text();
+        let errors: Vec<&str> = text.lines().rev().filter(|line| line.contains("ERROR")).collect();
+        errors.into_iter().take(3).collect::<Vec<_>>().join("\n")
+    }
 }
 
 #[test]
@@ -107,7 +114,7 @@ fn it_is_decided_of_every_operation_with_a_body_whether_it_takes_a_secret() {
 }
 
 /// Gives secrets to everything that takes one, in good requests and in wrong ones.
-async fn give(api: &Api) -> BTreeSet<&'static str> {
+async fn give(api: &Api, log: &Log) -> BTreeSet<&'static str> {
     let mut given = BTreeSet::new();
     for (operation, path, bodies) in [
         (
@@ -202,7 +209,7 @@ async fn give(api: &Api) -> BTreeSet<&'static str> {
             // Who may, who may not, and who does not see it.
             for caller in ["other", "viewer", "admin", "session"] {
                 let (status, answer) = api.call(caller, method, path, Some(body.clone())).await;
-                assert!(!status.is_server_error(), "{operation} as {caller}: {answer}");
+                assert!(!status.is_server_error(), "{operation} as {caller}: {answer}\n{}", log.end());
             }
         }
         given.insert(operation);
@@ -252,7 +259,7 @@ async fn taken(api: &Api) -> Vec<String> {
 async fn no_secret_stands_in_an_event_an_audit_answer_the_database_or_the_log() {
     let log = Log::start();
     let api = with_components().await;
-    let given = give(&api).await;
+    let given = give(&api, &log).await;
     assert_eq!(given, BTreeSet::from(TAKES));
     let body = json!({"name": "good", "public_key": KEY, "role": "viewer"});
     api.must("owner", "POST", "/v1/keys", Some(body)).await;

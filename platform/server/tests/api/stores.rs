@@ -43,7 +43,10 @@ fn image() -> Image {
 }
 
 fn failed(error: berth_store::StoreError) -> ActionError {
-    ActionError::Internal(Box::new(error))
+    match error {
+        berth_store::StoreError::Refused(_) => ActionError::Refused(error.to_string()),
+        other => ActionError::Internal(Box::new(other)),
+    }
 }
 
 impl AddonActions for Stores {
