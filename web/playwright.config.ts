@@ -10,15 +10,15 @@ export default defineConfig({
 	workers: 1,
 	fullyParallel: false,
 	retries: 0,
-	timeout: 90_000,
-	expect: { timeout: 15_000 },
+	timeout: 180_000,
+	expect: { timeout: 30_000 },
 	forbidOnly: true,
 	reporter: [['list']],
 	use: {
 		baseURL: process.env.BERTH_API,
 		viewport: { width: 1280, height: 800 },
 		colorScheme: 'light',
-		actionTimeout: 15_000,
+		actionTimeout: 30_000,
 		trace: 'retain-on-failure',
 		launchOptions: {
 			executablePath: '/usr/bin/chromium',

@@ -3,8 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use acceptance::looker::stacks_are_there;
@@ -101,39 +101,71 @@ fn apps_look_names_up_whatever_of_the_platform_is_killed() {
     assert!(begun.elapsed() < Duration::from_secs(20));
 }
 
+/// A program in Python that is there, waits for a line, and then goes on.
+struct Waiting {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Waiting {
+    fn start(platform: &Platform, command: &[&str], then: &str) -> Self {
+        let program = format!("{QUERY}print('there', flush=True)\ninput()\n{then}");
+        let command = [command, &["python3", "-c", &program]].concat();
+        let mut command = platform.command(&platform.token, &command);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut waiting = Self { child, lines };
+        waiting.says("there");
+        waiting
+    }
+
+    fn go(&mut self) {
+        self.child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    }
+
+    #[track_caller]
+    fn says(&mut self, line: &str) {
+        assert_eq!(self.lines.next().map(Result::unwrap).as_deref(), Some(line));
+    }
+}
+
+/// Sends a query to the name service.
+const QUERY: &str = "\
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+at = (open('/etc/resolv.conf').read().split()[1], 53)
+def ask(name):
+    head = b'\\0\\1\\1\\0\\0\\1' + bytes(6)
+    s.sendto(head + b''.join(bytes([len(p)]) + p for p in name.split(b'.')) + b'\\0\\0\\1\\0\\1', at)
+";
+
 #[test]
-fn a_query_waits_for_a_busy_name_service_behind_all_that_an_app_may_ask() {
+fn a_query_waits_for_a_busy_name_service_behind_all_that_another_instance_may_ask() {
     stacks_are_there();
     let scene = Scene::enter();
     scene.put_etc("resolv.conf", "nameserver 127.0.0.53\n");
     let _server = NameServer::start("127.0.0.53", "192.0.2.71");
     let platform = Platform::start();
     let _app = Looker::deploy(&scene, &platform);
+    let run = ["run", "--app", "looker"];
+    let exec = ["exec", "--app", "looker", "web.1"];
+    let many = "for _ in range(450):\n    ask(b'slow.example')\nprint('asked')\n";
+    let mut many = Waiting::start(&platform, &run, many);
+    let one = "ask(b'service.example')\nprint('asked', flush=True)\ns.settimeout(10)\n\
+               print(len(s.recv(512)) > 40)\n";
+    let mut one = Waiting::start(&platform, &exec, one);
     let router = router_of(&platform).unwrap();
-    let asks = "import socket\n\
-                s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
-                at = (open('/etc/resolv.conf').read().split()[1], 53)\n\
-                q = lambda id, name: id + b'\\x01\\x00\\x00\\x01' + bytes(6) + name + b'\\x00\\x00\\x01\\x00\\x01'\n\
-                print('there', flush=True)\n\
-                input()\n\
-                for _ in range(450):\n    s.sendto(q(b'\\x00\\x01', b'\\x04slow\\x07example'), at)\n\
-                one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
-                one.settimeout(10)\n\
-                one.sendto(q(b'\\x00\\x02', b'\\x07service\\x07example'), at)\n\
-                print('asked', flush=True)\n\
-                print('answered' if one.recv(512)[:2] == b'\\x00\\x02' else 'no answer')\n";
-    let command = ["run", "--app", "looker", "python3", "-c", asks];
-    let mut asking = platform.command(&platform.token, &command);
-    let mut asking = asking.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(asking.stdout.take().unwrap()).lines();
-    assert_eq!(lines.next().unwrap().unwrap(), "there");
     // As one that gets no processor.
     rustix::process::kill_process(router, rustix::process::Signal::STOP).unwrap();
-    asking.stdin.take().unwrap().write_all(b"go\n").unwrap();
-    assert_eq!(lines.next().unwrap().unwrap(), "asked");
+    for asking in [&mut many, &mut one] {
+        asking.go();
+        asking.says("asked");
+    }
     rustix::process::kill_process(router, rustix::process::Signal::CONT).unwrap();
-    assert_eq!(lines.next().unwrap().unwrap(), "answered");
-    assert!(asking.wait().unwrap().success());
+    one.says("True");
+    for mut asking in [many, one] {
+        assert!(asking.child.wait().unwrap().success());
+    }
 }
 
 #[test]
