@@ -209,7 +209,11 @@ async fn give(api: &Api, log: &Log) -> BTreeSet<&'static str> {
             // Who may, who may not, and who does not see it.
             for caller in ["other", "viewer", "admin", "session"] {
                 let (status, answer) = api.call(caller, method, path, Some(body.clone())).await;
-                assert!(!status.is_server_error(), "{operation} as {caller}: {answer}\n{}", log.end());
+                assert!(
+                    !status.is_server_error(),
+                    "{operation} as {caller}: {answer}\n{}",
+                    log.end()
+                );
             }
         }
         given.insert(operation);
