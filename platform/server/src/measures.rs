@@ -135,7 +135,7 @@ impl Measures {
     /// Measures at the end of each period, until the platform ends.
     pub async fn run(self, sources: Sources, end: CancellationToken) {
         let period = Duration::from_millis(u64::from(self.inner.config.fine.period_ms));
-        let mut before: Option<(Counted, Instant)> = None;
+        let mut before: Option<(Arc<Counted>, Instant)> = None;
         let mut names = HashMap::new();
         let mut watch = Watch::default();
         loop {
@@ -144,8 +144,8 @@ impl Measures {
                 () = end.cancelled() => return,
                 () = until(over_at_ms) => {}
             }
-            let now = (count(&sources).await, Instant::now());
-            let since = before.as_ref().map(|(counted, at)| (counted, now.1 - *at));
+            let now = (Arc::new(count(&sources).await), Instant::now());
+            let since = before.as_ref().map(|(counted, at)| (&**counted, now.1 - *at));
             let since = since.filter(|(_, elapsed)| *elapsed < period * PERIODS_MAX);
             let sample = sample::sample(since, &now.0);
             learn_names(&sources.store, &sample, &mut names).await;
@@ -154,7 +154,8 @@ impl Measures {
                 tracing::warn!("alerts were not looked at: {error}");
             }
             self.keep(over.from_ms, sample, &names).await;
-            let latest = Latest { at_ms: over_at_ms, counted: now.0.clone(), names: names.clone() };
+            let latest =
+                Latest { at_ms: over_at_ms, counted: Arc::clone(&now.0), names: names.clone() };
             *self.inner.latest.lock().unwrap_or_else(PoisonError::into_inner) =
                 Some(Arc::new(latest));
             before = Some(now);

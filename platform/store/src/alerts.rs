@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::apps::team_of;
 use crate::events::NewEvent;
-use crate::row::{Columns, ids};
+use crate::row::Columns;
 use crate::store::{Write, id_time, random};
 use crate::{By, Store, StoreError};
 
@@ -103,22 +103,8 @@ impl Store {
         before: Option<AlertId>,
         limit: u32,
     ) -> Result<Vec<Alert>, StoreError> {
-        let visible = visible.into();
-        let rows = sqlx::query(
-            "SELECT alerts.* FROM alerts LEFT JOIN apps ON apps.id = alerts.app_id
-             WHERE ($1 IS NULL OR apps.team_id IN (SELECT value FROM json_each($1)))
-               AND ($5 IS NULL OR apps.id IN (SELECT value FROM json_each($5)))
-               AND ($2 IS NULL OR alerts.app_id = $2)
-               AND ($3 IS NULL OR alerts.id < $3) AND apps.destroyed_at_ms IS NULL
-             ORDER BY alerts.id DESC LIMIT $4",
-        )
-        .bind(visible.teams().map(ids))
-        .bind(app.map(|app| app.to_string()))
-        .bind(before.map(|id| id.to_string()))
-        .bind(i64::from(limit))
-        .bind(visible.apps().map(ids))
-        .fetch_all(self.readers())
-        .await?;
+        let before = before.map(|id| id.to_string());
+        let rows = self.rows_of_apps("alerts", &visible.into(), app, before, limit).await?;
         rows.iter().map(|row| alert(&Columns(row))).collect()
     }
 

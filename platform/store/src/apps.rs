@@ -3,7 +3,7 @@
 use berth_model::principal::Visible;
 use berth_model::{App, AppId, AppName, TeamId};
 use serde_json::{Value, json};
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::events::NewEvent;
 use crate::row::{Columns, ids};
@@ -121,6 +121,34 @@ impl Store {
         .fetch_all(self.readers())
         .await?;
         rows.iter().map(|row| app(&Columns(row))).collect()
+    }
+
+    /// Rows of a table whose `app_id` names an app or nothing, newest ids first: what a caller may
+    /// see of them. What is of no app is for who sees everything.
+    pub(crate) async fn rows_of_apps(
+        &self,
+        table: &'static str,
+        visible: &Visible,
+        app: Option<AppId>,
+        before: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<SqliteRow>, StoreError> {
+        let query = format!(
+            "SELECT rows.* FROM {table} rows LEFT JOIN apps ON apps.id = rows.app_id
+             WHERE ($1 IS NULL OR apps.team_id IN (SELECT value FROM json_each($1)))
+               AND ($2 IS NULL OR apps.id IN (SELECT value FROM json_each($2)))
+               AND ($3 IS NULL OR rows.app_id = $3)
+               AND ($4 IS NULL OR rows.id < $4) AND apps.destroyed_at_ms IS NULL
+             ORDER BY rows.id DESC LIMIT $5"
+        );
+        Ok(sqlx::query(&query)
+            .bind(visible.teams().map(ids))
+            .bind(visible.apps().map(ids))
+            .bind(app.map(|app| app.to_string()))
+            .bind(before)
+            .bind(i64::from(limit))
+            .fetch_all(self.readers())
+            .await?)
     }
 
     /// Every app that is not destroyed.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::apps::team_of;
 use crate::events::NewEvent;
 use crate::instances::instance;
-use crate::row::{Columns, ids, to_int, to_json};
+use crate::row::{Columns, to_int, to_json};
 use crate::seal::Place;
 use crate::store::{id_time, random};
 use crate::{By, Store, StoreError};
@@ -189,22 +189,8 @@ impl Store {
         before: Option<DrainId>,
         limit: u32,
     ) -> Result<Vec<Drain>, StoreError> {
-        let visible = visible.into();
-        let rows = sqlx::query(
-            "SELECT drains.* FROM drains LEFT JOIN apps ON apps.id = drains.app_id
-             WHERE ($1 IS NULL OR apps.team_id IN (SELECT value FROM json_each($1)))
-               AND ($5 IS NULL OR apps.id IN (SELECT value FROM json_each($5)))
-               AND ($2 IS NULL OR drains.app_id = $2)
-               AND ($3 IS NULL OR drains.id < $3) AND apps.destroyed_at_ms IS NULL
-             ORDER BY drains.id DESC LIMIT $4",
-        )
-        .bind(visible.teams().map(ids))
-        .bind(app.map(|app| app.to_string()))
-        .bind(before.map(|id| id.to_string()))
-        .bind(i64::from(limit))
-        .bind(visible.apps().map(ids))
-        .fetch_all(self.readers())
-        .await?;
+        let before = before.map(|id| id.to_string());
+        let rows = self.rows_of_apps("drains", &visible.into(), app, before, limit).await?;
         rows.iter().map(|row| drain(&Columns(row))).collect()
     }
 

@@ -1,5 +1,5 @@
 // What the API refuses, and why (RFC 9457).
-import type { components } from './api/schema';
+import type { components } from '../../api/schema';
 
 type Body = components['schemas']['Problem'];
 

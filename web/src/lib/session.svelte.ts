@@ -1,7 +1,7 @@
 // Who is signed in.
 import { api, must, onSignedOut, type Schemas } from './api/client';
 import { Problem } from './problem';
-import { denied, highest, type Role, type Verb } from './rights';
+import { denied, highest, ROLES, type Role, type Verb } from './rights';
 
 class Session {
 	/** Nothing before it is known; null where nobody is signed in. */
@@ -22,6 +22,11 @@ class Session {
 
 	get highest(): Role | undefined {
 		return this.who ? highest(this.who) : undefined;
+	}
+
+	/** Roles that may be given away: nobody gives more than they have. */
+	get givable(): readonly Role[] {
+		return ROLES.slice(0, ROLES.indexOf(this.highest ?? 'viewer') + 1);
 	}
 
 	/** Why somebody may not do this in a team, or in any; nothing where they may. */

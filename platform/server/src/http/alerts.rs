@@ -7,43 +7,25 @@ use berth_model::alert::{ALERTS_MAX, ALERTS_OF_APP_MAX, Alert, Comparison, FOR_M
 use berth_model::principal::Verb;
 use berth_model::{AlertId, App};
 use berth_store::NewAlert;
-use serde::Deserialize;
-use utoipa::IntoParams;
 
 use super::call::Call;
 use super::document::Problems;
 use super::extract::{Json as Body, Path, Query, field};
-use super::page::PageQuery;
+use super::page::AppPageQuery;
 use super::problem::ApiError;
 use crate::measures::measure_names;
 
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct AlertsQuery {
-    /// Only those of this app.
-    app: Option<String>,
-    /// Most entries; 50 when absent, 200 at most.
-    #[param(minimum = 1, maximum = 200)]
-    limit: Option<u32>,
-    /// `next_page_token` of the page before.
-    page_token: Option<String>,
-}
-
 /// The alerts of the team's apps, newest first; an administrator's list has those of every team and
 /// of the machine.
-#[utoipa::path(get, path = "/v1/alerts", tag = "measures", params(AlertsQuery),
+#[utoipa::path(get, path = "/v1/alerts", tag = "measures", params(AppPageQuery),
     responses((status = 200, body = Page<AlertView>), Problems))]
 pub(super) async fn list_alerts(
     call: Call,
-    Query(query): Query<AlertsQuery>,
+    Query(query): Query<AppPageQuery>,
 ) -> Result<Json<Page<AlertView>>, ApiError> {
-    let app = match &query.app {
-        Some(name) => Some(call.app(name, Verb::Read).await?),
-        None => None,
-    };
+    let app = query.app(&call).await?;
     let visible = call.listed(Verb::Read)?;
-    let wanted = PageQuery::new(query.limit, query.page_token).wanted()?;
+    let wanted = query.wanted()?;
     let rows = call
         .store()
         .alerts(visible, app.map(|app| app.id), wanted.after_as()?, wanted.limit_and_one())

@@ -8,43 +8,25 @@ use berth_model::extension::{ExtensionId, Kind};
 use berth_model::principal::{Resource, Verb};
 use berth_model::{App, DrainId, Role};
 use berth_store::{Drain, NewDrain};
-use serde::Deserialize;
-use utoipa::IntoParams;
 
 use super::call::Call;
 use super::document::Problems;
 use super::extract::{Json as Body, Path, Query, field};
-use super::page::PageQuery;
+use super::page::AppPageQuery;
 use super::problem::ApiError;
 use crate::drains::{Judge, authorities};
 
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct DrainsQuery {
-    /// Only those of this app.
-    app: Option<String>,
-    /// Most entries; 50 when absent, 200 at most.
-    #[param(minimum = 1, maximum = 200)]
-    limit: Option<u32>,
-    /// `next_page_token` of the page before.
-    page_token: Option<String>,
-}
-
 /// The drains of the team's apps, newest first; an administrator's list has those of every team and
 /// of every app.
-#[utoipa::path(get, path = "/v1/drains", tag = "drains", params(DrainsQuery),
+#[utoipa::path(get, path = "/v1/drains", tag = "drains", params(AppPageQuery),
     responses((status = 200, body = Page<DrainView>), Problems))]
 pub(super) async fn list_drains(
     call: Call,
-    Query(query): Query<DrainsQuery>,
+    Query(query): Query<AppPageQuery>,
 ) -> Result<Json<Page<DrainView>>, ApiError> {
-    let app = match &query.app {
-        Some(name) => Some(call.app(name, Verb::Read).await?),
-        None => None,
-    };
+    let app = query.app(&call).await?;
     let visible = call.listed(Verb::Read)?;
-    let wanted = PageQuery::new(query.limit, query.page_token).wanted()?;
+    let wanted = query.wanted()?;
     let rows = call
         .store()
         .drains(visible, app.map(|app| app.id), wanted.after_as()?, wanted.limit_and_one())

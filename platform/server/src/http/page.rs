@@ -3,9 +3,12 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use berth_api::{PAGE_DEFAULT, PAGE_MAX, Page};
+use berth_model::App;
+use berth_model::principal::Verb;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::call::Call;
 use super::problem::ApiError;
 
 /// Version of the form of tokens, with which each begins.
@@ -23,6 +26,34 @@ pub(crate) struct PageQuery {
     limit: Option<u32>,
     /// `next_page_token` of the page before.
     page_token: Option<String>,
+}
+
+/// The same of a list whose entries are of apps, or of the platform.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct AppPageQuery {
+    /// Only those of this app.
+    app: Option<String>,
+    /// Most entries; 50 when absent, 200 at most.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<u32>,
+    /// `next_page_token` of the page before.
+    page_token: Option<String>,
+}
+
+impl AppPageQuery {
+    /// The app, if the caller sees it; nothing where none was named.
+    pub(super) async fn app(&self, call: &Call) -> Result<Option<App>, ApiError> {
+        match &self.app {
+            Some(name) => call.app(name, Verb::Read).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn wanted(self) -> Result<Wanted, ApiError> {
+        PageQuery::new(self.limit, self.page_token).wanted()
+    }
 }
 
 /// How many items after which key.

@@ -2,6 +2,7 @@
 //! period misses nothing.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use berth_container::OwnProgram;
 use berth_model::{AppId, InstanceId};
@@ -56,7 +57,7 @@ const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "aborted"];
 #[derive(Debug)]
 pub(crate) struct Latest {
     pub(crate) at_ms: i64,
-    pub(crate) counted: Counted,
+    pub(crate) counted: Arc<Counted>,
     pub(crate) names: HashMap<InstanceId, Named>,
 }
 
@@ -235,12 +236,12 @@ mod tests {
         let named = Named { app, process: "web".into(), slot: 1 };
         let latest = Latest {
             at_ms: 1_500,
-            counted: Counted {
+            counted: Arc::new(Counted {
                 agent: Some(Counts { instances: vec![counts], programs: Vec::new() }),
                 router: Some((1, vec![metrics])),
                 wasm: None,
                 host: Host { load: Some(0.5), ..Host::default() },
-            },
+            }),
             names: HashMap::from([(instance, named)]),
         };
         let text = latest.text(&HashMap::from([(app, "shop".to_owned())]));

@@ -66,8 +66,11 @@ fn instances(before: Option<(&Counted, Duration)>, now: &Counted) -> Vec<(Instan
         found.push((one.instance, instance(one, earlier, known.map(|(_, elapsed)| elapsed))));
     }
     let known = before.and_then(|(before, elapsed)| Some((before.wasm.as_ref()?, elapsed)));
+    let earlier: HashMap<InstanceId, &AppStats> = known
+        .map(|(apps, _)| apps.iter().map(|one| (one.instance, one)).collect())
+        .unwrap_or_default();
     for one in now.wasm.iter().flatten() {
-        let earlier = known.and_then(|(all, _)| all.iter().find(|a| a.instance == one.instance));
+        let earlier = earlier.get(&one.instance).copied();
         found.push((one.instance, wasm(one, earlier, known.map(|(_, elapsed)| elapsed))));
     }
     found

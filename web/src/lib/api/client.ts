@@ -2,7 +2,7 @@
 import createClient from 'openapi-fetch';
 import { connection } from '../connection.svelte';
 import { Problem } from '../problem';
-import type { components, paths } from './schema';
+import type { components, paths } from '../../../api/schema';
 
 export type Schemas = components['schemas'];
 
